@@ -1,0 +1,26 @@
+//! Mainstay.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub mod context;
+pub mod error;
+pub mod event;
+pub mod outcome;
+pub mod rng;
+mod sync;
+pub mod time;
+
+pub mod guard;
+pub mod layer;
+pub mod policy;
+pub mod protocol;
+
+pub use error::BoxError;
+pub use error::ConfigError;
+pub use error::Rejection;
+pub use error::RejectionKind;
+pub use error::TransportError;
+pub use event::Event;
+pub use event::Observer;
+pub use event::Scope;
+pub use outcome::Failure;
+pub use outcome::Outcome;
