@@ -1,0 +1,164 @@
+//! A body whose first frame can be looked at before it is handed on.
+//!
+//! A retry is possible until the answer has begun. Some servers send a head and only then find out that they fail:
+//! then the first frame of the body is the trailers, and nothing was handed to the caller yet.
+
+use std::error::Error;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+
+use bytes::Buf;
+use http::HeaderMap;
+use http_body::Body;
+use http_body::Frame;
+use http_body::SizeHint;
+use pin_project_lite::pin_project;
+
+use crate::error::BoxError;
+
+pin_project! {
+    /// A body whose first frame can be looked at. The frame is handed on afterwards, in its place.
+    ///
+    /// Data frames without data that come first are left out: they say nothing, and some servers end a trailers-only
+    /// answer with one.
+    #[derive(Debug)]
+    pub struct Peek<B>
+    where
+        B: Body,
+    {
+        #[pin]
+        body: B,
+        kept: Kept<B::Data>,
+    }
+}
+
+/// What is known of the first frame, without having waited for it.
+#[derive(Clone, Copy, Debug)]
+pub enum Peeked<'a> {
+    /// It is not there yet; the task is woken when it is.
+    Pending,
+    /// It is data: the answer has begun.
+    Data,
+    /// It is the trailers: there is no data.
+    Trailers(&'a HeaderMap),
+    /// There is none: the body is empty.
+    End,
+    /// The body failed before its first frame.
+    Error(&'a (dyn Error + 'static)),
+}
+
+#[derive(Debug)]
+enum Kept<D> {
+    Nothing,
+    Frame(Frame<D>),
+    Error(BoxError),
+    End,
+}
+
+impl<B: Body> Peek<B> {
+    /// Wraps a body. Does not poll it.
+    pub fn new(body: B) -> Self {
+        Self { body, kept: Kept::Nothing }
+    }
+
+    /// Reads the body inside. A frame that was looked at is no longer in it.
+    pub fn body(&self) -> &B {
+        &self.body
+    }
+}
+
+impl<B> Peek<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    /// Looks at the next frame. Asked again, it gives the same answer until the frame is taken.
+    pub fn peek(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Peeked<'_> {
+        let mut this = self.project();
+        if matches!(this.kept, Kept::Nothing) {
+            *this.kept = match poll_substance(this.body.as_mut(), cx) {
+                Poll::Pending => Kept::Nothing,
+                Poll::Ready(None) => Kept::End,
+                Poll::Ready(Some(Ok(frame))) => Kept::Frame(frame),
+                Poll::Ready(Some(Err(error))) => Kept::Error(error.into()),
+            };
+        }
+        match this.kept {
+            Kept::Nothing => Peeked::Pending,
+            Kept::End => Peeked::End,
+            Kept::Error(error) => Peeked::Error(&**error),
+            Kept::Frame(frame) => frame.trailers_ref().map_or(Peeked::Data, Peeked::Trailers),
+        }
+    }
+}
+
+impl<B> Body for Peek<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = B::Data;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        let this = self.project();
+        match std::mem::replace(this.kept, Kept::Nothing) {
+            Kept::Nothing => this.body.poll_frame(cx).map_err(Into::into),
+            Kept::Frame(frame) => Poll::Ready(Some(Ok(frame))),
+            Kept::Error(error) => Poll::Ready(Some(Err(error))),
+            Kept::End => {
+                // It has ended for good: a body need not answer a poll after its end.
+                *this.kept = Kept::End;
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self.kept {
+            Kept::Nothing => self.body.is_end_stream(),
+            Kept::Frame(_) | Kept::Error(_) => false,
+            Kept::End => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kept {
+            Kept::Nothing => self.body.size_hint(),
+            Kept::Frame(frame) => {
+                let kept = frame.data_ref().map_or(0, |data| data.remaining() as u64);
+                let rest = self.body.size_hint();
+                let mut hint = SizeHint::new();
+                hint.set_lower(rest.lower().saturating_add(kept));
+                if let Some(upper) = rest.upper() {
+                    hint.set_upper(upper.saturating_add(kept));
+                }
+                hint
+            }
+            Kept::Error(_) | Kept::End => SizeHint::with_exact(0),
+        }
+    }
+}
+
+/// Polls for a frame that is not an empty data frame.
+fn poll_substance<B: Body>(
+    mut body: Pin<&mut B>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    for _ in 0..MAX_EMPTY_FRAMES {
+        let next = body.as_mut().poll_frame(cx);
+        let Poll::Ready(Some(Ok(frame))) = &next else { return next };
+        if frame.data_ref().is_none_or(Buf::has_remaining) {
+            return next;
+        }
+        // "A return value of `true` means that a call to `poll_frame` will return `None`" - and need not be made.
+        if body.is_end_stream() {
+            return Poll::Ready(None);
+        }
+    }
+    body.poll_frame(cx)
+}
+
+/// A bound, so that a peer who sends nothing but empty frames cannot hold the thread.
+const MAX_EMPTY_FRAMES: usize = 16;
