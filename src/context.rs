@@ -30,6 +30,8 @@ use crate::time::Instant;
 pub struct CallContext {
     /// When the call must be over. Layers may bring it forward, never put it off.
     pub deadline: Option<Instant>,
+    /// When the head of the running attempt's answer must be there.
+    pub attempt_deadline: Option<Instant>,
     /// The number of the attempt that is running; the first is 1. 0 where nothing retries.
     pub attempt: u32,
     /// What has happened to the call so far.
@@ -156,6 +158,7 @@ impl<F: Future> Future for Scoped<F> {
 thread_local! {
     static CURRENT: Cell<CallContext> = const { Cell::new(CallContext {
         deadline: None,
+        attempt_deadline: None,
         attempt: 0,
         record: Record {
             attempts: 0,

@@ -9,10 +9,20 @@ pub mod rng;
 mod sync;
 pub mod time;
 
+#[cfg(feature = "client")]
+pub mod balance;
 pub mod guard;
 pub mod layer;
 pub mod policy;
 pub mod protocol;
+
+#[cfg(feature = "client")]
+pub mod client;
+pub mod server;
+
+#[cfg(feature = "client")]
+pub use client::Channel;
+pub use server::server;
 
 pub use error::BoxError;
 pub use error::ConfigError;

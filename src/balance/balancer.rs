@@ -1,0 +1,409 @@
+//! The endpoints of a target, and the choice between them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::balance::endpoint::Endpoint;
+use crate::balance::endpoint::Unusable;
+use crate::context::Tried;
+use crate::error::ConfigError;
+use crate::error::Rejection;
+use crate::error::RejectionKind;
+use crate::event::BreakerState;
+use crate::event::Event;
+use crate::event::Scope;
+use crate::guard::Breaker;
+use crate::guard::Listener;
+use crate::outcome::Outcome;
+use crate::policy::BreakerConfig;
+use crate::policy::OutlierConfig;
+use crate::policy::RoundRobin;
+use crate::policy::Ticket;
+use crate::policy::Transition;
+use crate::policy::outlier::may_eject;
+use crate::policy::pick::less_loaded;
+use crate::policy::pick::p2c;
+use crate::rng::Rng;
+use crate::sync::Mutex;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering;
+use crate::sync::lock;
+use crate::time::Instant;
+
+/// How one of several endpoints is picked.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Balancing {
+    /// Two at random, and the less loaded of them: calls in flight times latency. Default.
+    #[default]
+    P2c,
+    /// One after the other.
+    RoundRobin,
+}
+
+/// The settings of a [`Balancer`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct BalancerConfig {
+    /// How an endpoint is picked. Default: p2c.
+    pub balancing: Balancing,
+    /// When an endpoint that fails is left out for a while. Default: after five failures in a row; `None` never.
+    pub outlier: Option<OutlierConfig>,
+    /// The circuit breaker that each endpoint gets. Default: none.
+    pub breaker: Option<BreakerConfig>,
+}
+
+impl Default for BalancerConfig {
+    fn default() -> Self {
+        Self { balancing: Balancing::default(), outlier: Some(OutlierConfig::default()), breaker: None }
+    }
+}
+
+/// The endpoints of a target: which there are, which can be used, and which one is next.
+///
+/// A clone is the same balancer. Picks read a snapshot and take no lock; their cost does not depend on how many
+/// endpoints there are. A new snapshot is made when the set of endpoints changes and when one of them becomes usable
+/// or stops being it.
+#[derive(Clone)]
+pub struct Balancer(Arc<Inner>);
+
+struct Inner {
+    name: Arc<str>,
+    config: BalancerConfig,
+    snapshot: ArcSwap<Snapshot>,
+    /// Serializes those who replace the snapshot, and knows the endpoints by name.
+    members: Mutex<Members>,
+    resolved: watch::Sender<bool>,
+    turn: AtomicU64,
+    rng: Rng,
+    listener: Listener,
+}
+
+#[derive(Default)]
+struct Members {
+    by_name: HashMap<Arc<str>, Arc<Endpoint>>,
+    order: Vec<Arc<Endpoint>>,
+    next_id: u64,
+    version: u64,
+}
+
+/// The endpoints at one moment.
+#[derive(Default)]
+struct Snapshot {
+    all: Vec<Arc<Endpoint>>,
+    usable: Vec<Arc<Endpoint>>,
+    /// When the first of those that are left out may come back.
+    recheck: Option<Instant>,
+    /// Counts changes of the set of endpoints.
+    version: u64,
+}
+
+/// An endpoint with its name and addresses, as discovery finds it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Target {
+    /// What identifies it: `host:port`.
+    pub name: Arc<str>,
+    /// Where to connect, tried in this order.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// An endpoint that was picked, and its breaker's leave to call it.
+#[derive(Debug)]
+pub(crate) struct Picked {
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) ticket: Option<Ticket>,
+}
+
+/// How often a pick is drawn anew to avoid an endpoint that the call has tried, or whose breaker is still probing.
+const REDRAWS: usize = 3;
+
+impl Balancer {
+    /// Makes a balancer without endpoints; calls wait until the first [`update`](Self::update).
+    ///
+    /// # Errors
+    /// If a setting is out of its range.
+    pub fn new(name: impl Into<Arc<str>>, config: BalancerConfig) -> Result<Self, ConfigError> {
+        Self::build(name.into(), config, Listener::default(), Rng::unseeded())
+    }
+
+    pub(crate) fn build(
+        name: Arc<str>,
+        config: BalancerConfig,
+        listener: Listener,
+        rng: Rng,
+    ) -> Result<Self, ConfigError> {
+        if let Some(breaker) = &config.breaker {
+            Breaker::new(name.clone(), breaker.clone()).map_err(|error| error.within("breaker"))?;
+        }
+        if let Some(outlier) = &config.outlier {
+            outlier.validate().map_err(|error| error.within("outlier"))?;
+        }
+        Ok(Self(Arc::new(Inner {
+            name,
+            config,
+            snapshot: ArcSwap::default(),
+            members: Mutex::default(),
+            resolved: watch::Sender::new(false),
+            turn: AtomicU64::new(0),
+            rng,
+            listener,
+        })))
+    }
+
+    /// The name it was made with.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// All endpoints, usable or not.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.0.snapshot.load().all.clone()
+    }
+
+    /// How many endpoints can be used now.
+    #[must_use]
+    pub fn usable(&self, now: Instant) -> usize {
+        self.current(now).usable.len()
+    }
+
+    /// Replaces the set of endpoints. Those that stay keep what is known of them.
+    ///
+    /// # Errors
+    /// If a breaker cannot be made, which [`new`](Self::new) has checked.
+    pub fn update(&self, now: Instant, targets: &[Target]) -> Result<(), ConfigError> {
+        let mut members = lock(&self.0.members);
+        let mut order = Vec::with_capacity(targets.len());
+        let mut by_name = HashMap::with_capacity(targets.len());
+        for target in targets {
+            if by_name.contains_key(&target.name) {
+                continue;
+            }
+            let endpoint = match members.by_name.get(&target.name) {
+                Some(known) => known.clone(),
+                None => self.admit_endpoint(&mut members.next_id, target)?,
+            };
+            endpoint.readdress(&target.addresses);
+            by_name.insert(target.name.clone(), endpoint.clone());
+            order.push(endpoint);
+        }
+        let changed = order.len() != members.order.len()
+            || order.iter().zip(&members.order).any(|(new, old)| new.id() != old.id());
+        if changed {
+            members.version += 1;
+        }
+        members.by_name = by_name;
+        members.order = order;
+        self.publish(&members, now);
+        let count = members.order.len();
+        drop(members);
+        self.0.resolved.send_replace(true);
+        if changed {
+            self.hear(None, &Event::EndpointsChanged { count });
+        }
+        Ok(())
+    }
+
+    fn admit_endpoint(&self, next_id: &mut u64, target: &Target) -> Result<Arc<Endpoint>, ConfigError> {
+        let inner = &self.0;
+        let breaker = inner.config.breaker.clone().map(|config| {
+            // Deaf: its changes are told here, with the name of the target beside the endpoint's.
+            Breaker::build(target.name.clone(), config, Listener::default(), inner.rng.fork())
+        });
+        *next_id += 1;
+        Endpoint::new(*next_id, target.name.clone(), target.addresses.clone(), breaker.transpose()?).map(Arc::new)
+    }
+
+    /// Lets calls go on that wait for the first endpoints, though there are none.
+    pub(crate) fn unresolved(&self, error: &(dyn std::error::Error + 'static)) {
+        self.hear(None, &Event::ResolveFailed { error });
+        self.0.resolved.send_replace(true);
+    }
+
+    /// Waits until discovery has answered for the first time.
+    pub(crate) async fn resolved(&self) {
+        if *self.0.resolved.borrow() {
+            return;
+        }
+        // The sender lives as long as this handle, so it cannot be gone.
+        let _ = self.0.resolved.subscribe().wait_for(|resolved| *resolved).await;
+    }
+
+    /// Counts changes of the set of endpoints.
+    pub(crate) fn version(&self) -> u64 {
+        self.0.snapshot.load().version
+    }
+
+    /// Picks an endpoint, rather one that was not tried yet, and asks its breaker.
+    pub(crate) fn pick(&self, now: Instant, tried: &Tried) -> Result<Picked, Rejection> {
+        let snapshot = self.current(now);
+        let mut refused = None;
+        for draw in 0..=REDRAWS {
+            let Some(endpoint) = self.draw(&snapshot.usable, tried) else { break };
+            if draw < REDRAWS && tried.contains(endpoint.id()) && snapshot.usable.len() > 1 {
+                continue;
+            }
+            let Some(breaker) = endpoint.own_breaker() else {
+                return Ok(Picked { endpoint: endpoint.clone(), ticket: None });
+            };
+            let (admission, transition) = breaker.enter(now);
+            self.tell(endpoint, transition);
+            match admission {
+                Ok(ticket) => return Ok(Picked { endpoint: endpoint.clone(), ticket: Some(ticket) }),
+                Err(rejection) => refused = Some(rejection),
+            }
+        }
+        Err(refused.unwrap_or_else(|| self.nobody(&snapshot, now)))
+    }
+
+    fn draw<'a>(&self, usable: &'a [Arc<Endpoint>], tried: &Tried) -> Option<&'a Arc<Endpoint>> {
+        match self.0.config.balancing {
+            Balancing::RoundRobin => {
+                let index = RoundRobin::index(self.0.turn.fetch_add(1, Ordering::Relaxed), usable.len())?;
+                Some(&usable[index])
+            }
+            Balancing::P2c => {
+                let (a, b) = p2c(usable.len(), self.0.rng.next())?;
+                let (a, b) = (&usable[a], &usable[b]);
+                match (tried.contains(a.id()), tried.contains(b.id())) {
+                    (true, false) => Some(b),
+                    (false, true) => Some(a),
+                    _ if less_loaded(b.load(), a.load()) => Some(b),
+                    _ => Some(a),
+                }
+            }
+        }
+    }
+
+    /// Says why there is nobody to call, with the last connection error.
+    fn nobody(&self, snapshot: &Snapshot, now: Instant) -> Rejection {
+        let out: Vec<_> = snapshot.all.iter().filter_map(|endpoint| endpoint.unusable(now)).collect();
+        let open = !out.is_empty() && out.iter().all(|(why, _)| *why == Unusable::BreakerOpen);
+        let kind = if open { RejectionKind::BreakerOpen } else { RejectionKind::NoEndpoint };
+        let mut rejection = Rejection::new(kind, self.0.name.clone());
+        if let Some(first) = out.iter().map(|(_, until)| *until).min() {
+            rejection = rejection.with_retry_after(first.saturating_duration_since(now));
+        }
+        if let Some(error) = snapshot.all.iter().rev().find_map(|endpoint| endpoint.last_error()) {
+            rejection = rejection.with_cause(error);
+        }
+        self.hear(None, &Event::Rejected(&rejection));
+        rejection
+    }
+
+    fn current(&self, now: Instant) -> arc_swap::Guard<Arc<Snapshot>> {
+        let snapshot = self.0.snapshot.load();
+        if snapshot.recheck.is_none_or(|at| now < at) {
+            return snapshot;
+        }
+        drop(snapshot);
+        self.refresh(now);
+        self.0.snapshot.load()
+    }
+
+    /// Makes a new snapshot: something about an endpoint changed.
+    pub(crate) fn refresh(&self, now: Instant) {
+        let mut returned = Vec::new();
+        let members = lock(&self.0.members);
+        if let Some(outlier) = &self.0.config.outlier {
+            returned.extend(members.order.iter().filter(|endpoint| endpoint.release(outlier, now)).cloned());
+        }
+        self.publish(&members, now);
+        drop(members);
+        for endpoint in returned {
+            self.hear(Some(&endpoint), &Event::Returned);
+        }
+    }
+
+    fn publish(&self, members: &Members, now: Instant) {
+        let mut snapshot = Snapshot { all: members.order.clone(), version: members.version, ..Snapshot::default() };
+        for endpoint in &members.order {
+            match endpoint.unusable(now) {
+                None => snapshot.usable.push(endpoint.clone()),
+                Some((_, until)) => {
+                    snapshot.recheck = Some(snapshot.recheck.map_or(until, |earlier| earlier.min(until)));
+                }
+            }
+        }
+        self.0.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// Tells the endpoint how a call to it ended.
+    pub(crate) fn settle(&self, now: Instant, endpoint: &Arc<Endpoint>, ticket: Option<Ticket>, outcome: Outcome) {
+        let changed = match (endpoint.own_breaker(), ticket) {
+            (Some(breaker), Some(ticket)) => breaker.leave(now, ticket, outcome),
+            _ => None,
+        };
+        let ejected = self.count(now, endpoint, outcome);
+        self.tell(endpoint, changed);
+        if ejected || changed.is_some_and(|change| change.to != BreakerState::HalfOpen) {
+            self.refresh(now);
+        }
+    }
+
+    /// Counts an outcome towards ejection. True if the endpoint was ejected for it.
+    fn count(&self, now: Instant, endpoint: &Endpoint, outcome: Outcome) -> bool {
+        let Some(config) = &self.0.config.outlier else { return false };
+        if !endpoint.with_ejection(|ejection| ejection.settle(config, now, outcome)) {
+            return false;
+        }
+        // One at a time, so that two streaks that end at once do not eject one endpoint too many.
+        let members = lock(&self.0.members);
+        let out = members.order.iter().filter(|other| other.with_ejection(|ejection| ejection.is_ejected(now))).count();
+        if !may_eject(config, members.order.len(), out) {
+            drop(members);
+            self.hear(Some(endpoint), &Event::EjectionOverflow);
+            return false;
+        }
+        let random = self.0.rng.next();
+        let duration = endpoint.with_ejection(|ejection| ejection.eject(config, now, random));
+        drop(members);
+        self.hear(Some(endpoint), &Event::Ejected { duration });
+        true
+    }
+
+    /// Notes that a connection was made.
+    pub(crate) fn connected(&self, now: Instant, endpoint: &Endpoint) {
+        if endpoint.connected() {
+            self.refresh(now);
+        }
+        self.hear(Some(endpoint), &Event::Connected);
+    }
+
+    /// Notes that no connection could be made: the endpoint is left out until it is worth trying again.
+    pub(crate) fn unreachable(
+        &self,
+        now: Instant,
+        endpoint: &Endpoint,
+        error: Arc<dyn std::error::Error + Send + Sync>,
+    ) {
+        endpoint.unreachable(now, self.0.rng.next(), error.clone());
+        self.refresh(now);
+        self.hear(Some(endpoint), &Event::ConnectFailed { error: &*error });
+    }
+
+    fn tell(&self, endpoint: &Endpoint, transition: Option<Transition>) {
+        let Some(Transition { from, to }) = transition else { return };
+        self.hear(Some(endpoint), &Event::BreakerChanged { from, to });
+    }
+
+    pub(crate) fn hear(&self, endpoint: Option<&Endpoint>, event: &Event<'_>) {
+        let scope = Scope::new(&self.0.name);
+        let scope = endpoint.map_or(scope, |endpoint| scope.at(endpoint.name()));
+        self.0.listener.hear(&scope, event);
+    }
+}
+
+impl fmt::Debug for Balancer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Balancer")
+            .field("name", &self.0.name)
+            .field("endpoints", &self.endpoints())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,416 @@
+//! Repeats attempts that failed, as far as that is safe.
+
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::Method;
+use http::Request;
+use http::Response;
+use http::request::Parts;
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tokio::time::Sleep;
+use tokio::time::sleep;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::context;
+use crate::context::CallContext;
+use crate::error::BoxError;
+use crate::event::Stop;
+use crate::guard::Retrier;
+use crate::guard::RetryPermit;
+use crate::layer::deadline::write_timeout;
+use crate::layer::watch::Finish;
+use crate::layer::watch::Hold;
+use crate::layer::watch::Watch;
+use crate::outcome::Ending;
+use crate::outcome::Outcome;
+use crate::policy::Attempt;
+use crate::policy::Decision;
+use crate::policy::RetryState;
+use crate::policy::deadline::remaining;
+use crate::protocol::Auto;
+use crate::protocol::Classify;
+use crate::protocol::End;
+use crate::protocol::Judge;
+use crate::protocol::Peek;
+use crate::protocol::Peeked;
+use crate::protocol::Replay;
+use crate::protocol::Replayer;
+use crate::protocol::Tracked;
+use crate::time::Instant;
+use crate::time::now;
+
+/// Repeats attempts that failed, as the [`Retrier`] decides.
+///
+/// An attempt can be repeated until its response is *committed*: handed to the caller. A response is held back only
+/// while its head alone says that the attempt failed: an HTTP status, or a gRPC status without a body (trailers-only).
+/// With [`peek_trailers`](Self::peek_trailers), also while the trailers are already there behind the head.
+///
+/// What is repeated: always, what provably never reached an application. Where the policy names conditions, also what
+/// matches one of them, if the request may be sent twice: a gRPC call, since its route was opted in by the policy, or
+/// an HTTP request whose method is idempotent (RFC 9110, 9.2.2) or was named with [`also`](Self::also).
+///
+/// The request's body is kept while it is sent, up to [`buffer`](Self::buffer) bytes; beyond that it streams on and
+/// the attempt is the last. The first attempt's error or response is what the caller gets when a later attempt is
+/// refused by one of our own layers.
+///
+/// # Examples
+/// ```
+/// use mainstay::guard::{Retrier, RetrierConfig};
+///
+/// # fn main() -> Result<(), mainstay::ConfigError> {
+/// let retrier = Retrier::new("orders", RetrierConfig::default())?;
+/// let layer = retrier.layer();
+/// # let _ = layer;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// An HTTP route on which POST may be repeated, with up to 1 MiB of body:
+/// ```
+/// use mainstay::guard::{Retrier, RetrierConfig};
+/// use mainstay::policy::{Condition, RetryConfig};
+///
+/// # fn main() -> Result<(), mainstay::ConfigError> {
+/// let retrier = Retrier::new("orders", RetrierConfig {
+///     retry: RetryConfig { on: [Condition::GatewayError].into_iter().collect(), ..RetryConfig::default() },
+///     ..RetrierConfig::default()
+/// })?;
+/// let layer = retrier.layer().also(http::Method::POST).buffer(1024 * 1024);
+/// # let _ = layer;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Cancel safety
+/// Dropping the future drops the running attempt, the wait between attempts and what was kept of the request.
+#[derive(Clone, Debug)]
+pub struct RetryLayer {
+    retrier: Retrier,
+    also: Vec<Method>,
+    buffer: usize,
+    peek_trailers: bool,
+}
+
+/// Enough for most unary calls, and little enough to be kept for each of a thousand calls at once.
+const DEFAULT_BUFFER: usize = 64 * 1024;
+
+impl Retrier {
+    /// Makes a tower layer of this retrier. Every layer made of it shares its budget.
+    #[must_use]
+    pub fn layer(&self) -> RetryLayer {
+        RetryLayer { retrier: self.clone(), also: Vec::new(), buffer: DEFAULT_BUFFER, peek_trailers: false }
+    }
+}
+
+impl RetryLayer {
+    /// Repeats requests of this method too, though it is not idempotent.
+    #[must_use]
+    pub fn also(mut self, method: Method) -> Self {
+        self.also.push(method);
+        self
+    }
+
+    /// Sets how many bytes of a request's body are kept for another attempt. Default: 64 KiB.
+    #[must_use]
+    pub fn buffer(mut self, bytes: usize) -> Self {
+        self.buffer = bytes;
+        self
+    }
+
+    /// Also repeats gRPC calls whose failure is in trailers that arrive together with the head. Default: no, as gRPC
+    /// clients do (A6: a response head commits the call).
+    #[must_use]
+    pub fn peek_trailers(mut self) -> Self {
+        self.peek_trailers = true;
+        self
+    }
+
+    fn may_repeat(&self, method: &Method, judge: Judge) -> bool {
+        judge.is_grpc() || method.is_idempotent() || self.also.contains(method)
+    }
+}
+
+impl<S> Layer<S> for RetryLayer {
+    type Service = Retry<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Retry { inner, layer: self.clone() }
+    }
+}
+
+/// A service whose failed calls are repeated. Made by [`RetryLayer`].
+#[derive(Clone, Debug)]
+pub struct Retry<S> {
+    inner: S,
+    layer: RetryLayer,
+}
+
+impl<S, B, R> Service<Request<B>> for Retry<S>
+where
+    S: Service<Request<Replay<B>>, Response = Response<R>> + Clone,
+    S::Error: Into<BoxError>,
+    B: Body<Data = Bytes>,
+    R: Body + Unpin,
+    R::Error: Into<BoxError>,
+{
+    type Response = Response<Tracked<Peek<R>, Watch<Committed>>>;
+    type Error = BoxError;
+    type Future = RetryFuture<S, S::Future, B, R>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let judge = Auto.judge(request.method(), request.uri(), request.headers());
+        let (head, body) = request.into_parts();
+        let template = head.clone();
+        let (body, replayer) = Replay::new(body, self.layer.buffer);
+
+        let mut context = context::current();
+        context.attempt = 1;
+        let unused = self.inner.clone();
+        let mut service = mem::replace(&mut self.inner, unused);
+        let attempt = context.enter(|| {
+            context::record(|record| record.attempts += 1);
+            service.call(Request::from_parts(head, body))
+        });
+        RetryFuture {
+            idempotent: self.layer.may_repeat(&template.method, judge),
+            layer: self.layer.clone(),
+            service,
+            template,
+            replayer,
+            judge,
+            settled: false,
+            context,
+            retries: RetryState::default(),
+            permit: None,
+            latest: None,
+            state: State::Calling { attempt },
+        }
+    }
+}
+
+pin_project! {
+    /// The future of a call that may be repeated.
+    pub struct RetryFuture<S, F, B, R: Body> {
+        layer: RetryLayer,
+        service: S,
+        template: Parts,
+        replayer: Replayer<B>,
+        judge: Judge,
+        idempotent: bool,
+        settled: bool,
+        context: CallContext,
+        retries: RetryState,
+        permit: Option<RetryPermit>,
+        latest: Option<Result<Response<Peek<R>>, BoxError>>,
+        #[pin]
+        state: State<F>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    #[derive(Debug)]
+    enum State<F> {
+        Calling { #[pin] attempt: F },
+        Waiting { #[pin] sleep: Sleep },
+        Readying,
+        Finished,
+    }
+}
+
+impl<S, B, R> Future for RetryFuture<S, S::Future, B, R>
+where
+    S: Service<Request<Replay<B>>, Response = Response<R>>,
+    S::Error: Into<BoxError>,
+    B: Body<Data = Bytes>,
+    R: Body + Unpin,
+    R::Error: Into<BoxError>,
+{
+    type Output = Result<Response<Tracked<Peek<R>, Watch<Committed>>>, BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut context = self.context;
+        let polled = context.enter(|| self.as_mut().step(cx));
+        *self.project().context = context;
+        polled
+    }
+}
+
+impl<S, B, R> RetryFuture<S, S::Future, B, R>
+where
+    S: Service<Request<Replay<B>>, Response = Response<R>>,
+    S::Error: Into<BoxError>,
+    B: Body<Data = Bytes>,
+    R: Body + Unpin,
+    R::Error: Into<BoxError>,
+{
+    fn step(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
+        loop {
+            let mut this = self.as_mut().project();
+            match this.state.as_mut().project() {
+                StateProjection::Calling { attempt } => {
+                    let result = ready!(attempt.poll(cx)).map_err(Into::into);
+                    this.state.set(State::Finished);
+                    match self.as_mut().ended(cx, result) {
+                        Next::Return(result) => return Poll::Ready(self.commit(result)),
+                        Next::Wait(sleep) => self.as_mut().project().state.set(State::Waiting { sleep }),
+                        Next::Ready => self.as_mut().project().state.set(State::Readying),
+                    }
+                }
+                StateProjection::Waiting { sleep } => {
+                    ready!(sleep.poll(cx));
+                    this.state.set(State::Readying);
+                }
+                StateProjection::Readying => {
+                    let ready = ready!(this.service.poll_ready(cx));
+                    match ready.ok().and_then(|()| this.replayer.again()) {
+                        Some(body) => self.as_mut().again(body),
+                        None => {
+                            this.state.set(State::Finished);
+                            // What the peer answered tells the caller more than that there is no other attempt.
+                            let result = this.latest.take().expect("an attempt ended before this one");
+                            return Poll::Ready(self.commit(result));
+                        }
+                    }
+                }
+                StateProjection::Finished => panic!("polled once more after it was ready"),
+            }
+        }
+    }
+
+    /// Judges an attempt that has a head or an error, and decides what follows.
+    fn ended(self: Pin<&mut Self>, cx: &mut Context<'_>, result: Result<Response<R>, BoxError>) -> Next<R> {
+        let this = self.project();
+        let mut judge = *this.judge;
+        let mut result = result.map(|response| response.map(Peek::new));
+        let ending = match &mut result {
+            Err(error) => Some(judge.error(&**error)),
+            Ok(response) => judge
+                .head(response.status(), response.headers(), response.body().is_end_stream())
+                .or_else(|| peeked(response.body_mut(), &judge, this.layer.peek_trailers, cx)),
+        };
+        *this.judge = judge;
+        *this.permit = None;
+        *this.settled = ending.is_some();
+        let Some(ending) = ending else { return Next::Return(result) };
+
+        if ending.outcome == Outcome::Rejected && this.latest.is_some() {
+            // Our own refusal says nothing about the call: the caller gets what the peer answered (spec case R14).
+            return Next::Return(this.latest.take().unwrap_or(result));
+        }
+        let attempt =
+            Attempt { ending, committed: false, replayable: this.replayer.can_replay(), idempotent: *this.idempotent };
+        let retrier = &this.layer.retrier;
+        let (decision, permit) = retrier.decide(now(), this.context.deadline, this.retries, &attempt);
+        match decision {
+            Decision::Again { after, .. } => {
+                *this.permit = permit;
+                *this.latest = Some(result);
+                if after.is_zero() { Next::Ready } else { Next::Wait(sleep(after)) }
+            }
+            Decision::Done(stop) => {
+                note(&ending, stop);
+                Next::Return(result)
+            }
+        }
+    }
+
+    /// Starts the next attempt.
+    fn again(self: Pin<&mut Self>, body: Replay<B>) {
+        let mut this = self.project();
+        let mut head = this.template.clone();
+        if this.judge.is_grpc() {
+            stamp(&mut head, this.retries, this.context.deadline);
+        }
+        let mut context = context::current();
+        context.attempt = this.retries.attempts();
+        let attempt = context.enter(|| {
+            context::record(|record| record.attempts += 1);
+            this.service.call(Request::from_parts(head, body))
+        });
+        this.state.set(State::Calling { attempt });
+    }
+
+    /// Hands the response to the caller. From here on nothing is repeated.
+    fn commit(self: Pin<&mut Self>, result: Result<Response<Peek<R>>, BoxError>) -> <Self as Future>::Output {
+        let this = self.project();
+        this.replayer.commit();
+        *this.latest = None;
+        let response = result?;
+        let retrier = (!*this.settled).then(|| this.layer.retrier.clone());
+        let committed = Committed { retrier, attempt: this.retries.attempts() };
+        Ok(Watch::new(committed, *this.judge, Hold::End, now(), None).follow(response))
+    }
+}
+
+enum Next<R: Body> {
+    Return(Result<Response<Peek<R>>, BoxError>),
+    Wait(Sleep),
+    Ready,
+}
+
+/// Judges a gRPC response whose trailers are already there, right behind the head.
+fn peeked<R>(body: &mut Peek<R>, judge: &Judge, allowed: bool, cx: &mut Context<'_>) -> Option<Ending>
+where
+    R: Body + Unpin,
+    R::Error: Into<BoxError>,
+{
+    if !allowed {
+        return None;
+    }
+    match Pin::new(body).peek(cx) {
+        Peeked::Data | Peeked::Pending => None,
+        Peeked::End => Some(judge.end(End::Eos(None))),
+        Peeked::Error(error) => Some(judge.end(End::Error(error))),
+        Peeked::Trailers(trailers) => Some(judge.end(End::Eos(Some(trailers)))),
+    }
+}
+
+/// Leaves in the call's record why there is no other attempt.
+fn note(ending: &Ending, stop: Stop) {
+    let Outcome::Failure(failure) = ending.outcome else { return };
+    context::record(|record| {
+        record.failure = Some(failure);
+        record.stop = Some(stop);
+    });
+}
+
+/// Tells the peer which attempt this is, and how much time is left (A6; spec cases RT-01, RT-32).
+fn stamp(head: &mut Parts, retries: &RetryState, deadline: Option<Instant>) {
+    if let Some(deadline) = deadline {
+        write_timeout(&mut head.headers, remaining(now(), deadline));
+    }
+    // Absent on the first attempt; those that never reached an application do not count.
+    if let Some(previous) = retries.previous_attempts() {
+        head.headers.insert("grpc-previous-rpc-attempts", HeaderValue::from(previous));
+    }
+}
+
+/// A response that was handed to the caller: its end pays into the budget.
+#[derive(Debug)]
+pub struct Committed {
+    /// Nothing if the head already said how the call ended.
+    retrier: Option<Retrier>,
+    attempt: u32,
+}
+
+impl Finish for Committed {
+    fn finish(self, now: Instant, ending: &Ending) {
+        if let Some(retrier) = self.retrier {
+            retrier.committed(now, self.attempt, ending.outcome);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The one mechanism that follows an attempt to its end: result, end of body, or drop of future or body.
+
+use std::error::Error;
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
+use std::time::Duration;
+
+use http::Response;
+use http_body::Body;
+use pin_project_lite::pin_project;
+
+use crate::context;
+use crate::error::BoxError;
+use crate::outcome::Ending;
+use crate::outcome::Failure;
+use crate::outcome::Outcome;
+use crate::policy::deadline::earliest;
+use crate::protocol::End;
+use crate::protocol::Judge;
+use crate::protocol::OnEnd;
+use crate::protocol::Tracked;
+use crate::time::Instant;
+use crate::time::now;
+
+/// Wants to know how an attempt ended.
+pub trait Finish {
+    /// Is told how it ended. Fires exactly once.
+    fn finish(self, now: Instant, ending: &Ending);
+
+    /// The head of the response is there.
+    fn head(&mut self) {}
+
+    /// Some of the body's data went by.
+    fn data(&mut self, _bytes: usize) {}
+}
+
+/// How long a guard holds its permit.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Hold {
+    /// To the end of the response's body, where a gRPC call says how it went.
+    #[default]
+    End,
+    /// To the head of the response: for bodies that are large or long and say nothing about the peer.
+    Head,
+}
+
+/// Follows one attempt; carried by its future, then by the body of its response.
+#[derive(Debug)]
+pub struct Watch<F: Finish> {
+    finish: Option<F>,
+    judge: Judge,
+    /// What the head said, if it said all there is to say.
+    known: Option<Ending>,
+    hold: Hold,
+    /// A drop from here on is the peer's fault: the caller gave up because it had to.
+    overdue: Option<Instant>,
+    /// The same once the head is there, which is all that an attempt's timeout waits for.
+    overdue_after_head: Option<Instant>,
+}
+
+impl<F: Finish> Watch<F> {
+    /// Starts to follow an attempt. `cancelled_after` counts callers who give up later than that as timeouts.
+    pub(crate) fn new(
+        finish: F,
+        judge: Judge,
+        hold: Hold,
+        started: Instant,
+        cancelled_after: Option<Duration>,
+    ) -> Self {
+        let context = context::current();
+        let patience = cancelled_after.and_then(|after| started.checked_add(after));
+        let overdue_after_head = earliest(context.deadline, patience);
+        let overdue = earliest(overdue_after_head, context.attempt_deadline);
+        Self { finish: Some(finish), judge, known: None, hold, overdue, overdue_after_head }
+    }
+
+    /// Changes what waits for the end, if it still does.
+    pub(crate) fn with(&mut self, change: impl FnOnce(&mut F)) {
+        if let Some(finish) = &mut self.finish {
+            change(finish);
+        }
+    }
+
+    /// Ends it with an error, before there was a response.
+    pub(crate) fn fail(mut self, error: &(dyn Error + 'static)) {
+        let ending = self.judge.error(error);
+        self.finish(now(), &ending);
+    }
+
+    /// Goes on to follow the body of the response.
+    pub(crate) fn follow<B>(mut self, response: Response<B>) -> Response<Tracked<B, Self>>
+    where
+        B: Body,
+        B::Error: Into<BoxError>,
+    {
+        let (head, body) = response.into_parts();
+        self.overdue = self.overdue_after_head;
+        let over = body.is_end_stream();
+        self.known = self.judge.head(head.status, &head.headers, over);
+        self.with(Finish::head);
+        if over || self.hold == Hold::Head {
+            let ending = self.known.unwrap_or_else(|| Ending::new(Outcome::Success));
+            self.finish(now(), &ending);
+        }
+        Response::from_parts(head, Tracked::new(body, self))
+    }
+
+    fn finish(&mut self, now: Instant, ending: &Ending) {
+        if let Some(finish) = self.finish.take() {
+            finish.finish(now, ending);
+        }
+    }
+
+    fn dropped(&mut self) {
+        if self.finish.is_none() {
+            return;
+        }
+        let now = now();
+        if let Some(known) = self.known {
+            return self.finish(now, &known);
+        }
+        let overdue = self.overdue.is_some_and(|overdue| now >= overdue);
+        let outcome = if overdue { Outcome::Failure(Failure::Timeout) } else { Outcome::Cancelled };
+        self.finish(now, &Ending::new(outcome));
+    }
+}
+
+impl<F: Finish> OnEnd for Watch<F> {
+    fn on_data(&mut self, bytes: usize) {
+        if let Some(finish) = &mut self.finish {
+            finish.data(bytes);
+        }
+    }
+
+    fn on_end(mut self, end: End<'_>) {
+        if self.finish.is_none() {
+            return;
+        }
+        match end {
+            End::Dropped => self.dropped(),
+            end => {
+                let ending = self.known.unwrap_or_else(|| self.judge.end(end));
+                self.finish(now(), &ending);
+            }
+        }
+    }
+}
+
+impl<F: Finish> Drop for Watch<F> {
+    fn drop(&mut self) {
+        self.dropped();
+    }
+}
+
+pin_project! {
+    /// The future of an attempt that is followed.
+    #[derive(Debug)]
+    pub struct Watched<Fut, F: Finish> {
+        #[pin]
+        inner: Fut,
+        watch: Option<Watch<F>>,
+    }
+}
+
+impl<Fut, F: Finish> Watched<Fut, F> {
+    pub(crate) fn new(inner: Fut, watch: Watch<F>) -> Self {
+        Self { inner, watch: Some(watch) }
+    }
+}
+
+impl<Fut, F, B, E> Future for Watched<Fut, F>
+where
+    Fut: Future<Output = Result<Response<B>, E>>,
+    F: Finish,
+    B: Body,
+    E: Into<BoxError>,
+    B::Error: Into<BoxError>,
+{
+    type Output = Result<Response<Tracked<B, Watch<F>>>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let unwinding = Unwinding(this.watch);
+        let polled = this.inner.poll(cx);
+        mem::forget(unwinding);
+        let result = ready!(polled);
+        let watch = this.watch.take().expect("polled once more after it was ready");
+        match result {
+            Ok(response) => Poll::Ready(Ok(watch.follow(response))),
+            Err(error) => {
+                let error = error.into();
+                watch.fail(&*error);
+                Poll::Ready(Err(error))
+            }
+        }
+    }
+}
+
+/// Notices a panic of the inner service: the peer, or what stands for it, failed (spec case B21).
+struct Unwinding<'a, F: Finish>(&'a mut Option<Watch<F>>);
+
+impl<F: Finish> Drop for Unwinding<'_, F> {
+    fn drop(&mut self) {
+        if let Some(mut watch) = self.0.take() {
+            watch.finish(now(), &Ending::new(Outcome::Failure(Failure::Server)));
+        }
+    }
+}
