@@ -17,29 +17,33 @@ use super::duration;
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Breaker {
-    /// The share of failures in the window that opens the breaker. Default 0.5, more than 0 and at most 1.
-    pub failure_rate: f64,
-    /// How many calls the window must hold before their rate says anything. Default 20, at least 1.
+    /// The share of failures in the window that opens the breaker. Default 0.5, more than 0 and at most 1. `off` looks at
+    /// `consecutive_failures` only, which must then be there.
+    #[serde(with = "rate_or_off")]
+    pub failure_rate: Option<f64>,
+    /// How many calls the window must hold before their rate says anything. Default 20, from 1 to 1,000,000.
     pub min_calls: u32,
-    /// How far back calls are counted. Default `10s`.
+    /// How far back calls are counted. Default `10s`, from 1 ms to 1 day.
     #[serde(with = "duration")]
     pub window: Duration,
-    /// How many failures in a row open the breaker, whatever the rate is. Default: none do.
+    /// How many failures in a row open the breaker, whatever the rate is. Default: none do. From 1 to 1,000,000. Suits
+    /// clusters with little traffic.
     pub consecutive_failures: Option<u32>,
     /// How long the breaker stays open: `5s`, or `{ start: 5s, max: 60s }` for a time that doubles with each failed probe.
     pub open_for: OpenFor,
-    /// How many calls at once try out whether the cluster is well again, all of which must succeed. Default 1.
+    /// How many calls try out whether the cluster is well again; their failure rate decides. Default 5, from 1 to 1000.
     pub half_open_permits: u32,
 }
 
 /// How long a breaker stays open.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct OpenFor {
-    /// How long it stays open the first time. Default `5s`.
+    /// How long it stays open the first time, give or take some so that many proxies do not try at once. Default `5s`,
+    /// from 1 ms to 1 day.
     #[serde(with = "duration")]
     pub start: Duration,
     /// How long it can stay open. Default `60s`, or `start` if that is longer; the same as `start` where only one time
-    /// is written.
+    /// is written. At most 1 day.
     #[serde(with = "duration")]
     pub max: Duration,
 }
@@ -55,12 +59,12 @@ impl OpenFor {
 impl Default for Breaker {
     fn default() -> Self {
         Self {
-            failure_rate: 0.5,
+            failure_rate: Some(0.5),
             min_calls: 20,
             window: Duration::from_secs(10),
             consecutive_failures: None,
             open_for: OpenFor::default(),
-            half_open_permits: 1,
+            half_open_permits: 5,
         }
     }
 }
@@ -111,5 +115,31 @@ impl<'de> serde::de::Visitor<'de> for Visitor {
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OpenFor, A::Error> {
         let OpenForFields { start, max } = OpenForFields::deserialize(MapAccessDeserializer::new(map))?;
         Ok(OpenFor { start, max: max.unwrap_or(OpenFor::default().max.max(start)) })
+    }
+}
+
+/// A fraction that may be `off`, for serde's `with`.
+mod rate_or_off {
+    use serde::Deserialize;
+    use serde::Deserializer;
+    use serde::Serializer;
+    use serde::de::Error as _;
+    use serde::de::Unexpected;
+
+    pub(super) fn serialize<S: Serializer>(rate: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+        match rate {
+            Some(rate) => serializer.serialize_f64(*rate),
+            None => serializer.serialize_str("off"),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "off" {
+            return Ok(None);
+        }
+        text.parse()
+            .map(Some)
+            .map_err(|_| D::Error::invalid_value(Unexpected::Str(&text), &"`off` or a fraction from 0 to 1"))
     }
 }

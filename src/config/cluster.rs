@@ -66,7 +66,8 @@ pub enum Balance {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Budget {
-    /// How many retries each call pays for. Default 0.2: one retry for five calls.
+    /// How many retries each call pays for. Default 0.2: one retry for five calls. 0, or from 0.001 to
+    /// 1000.
     pub ratio: f64,
     /// How many retries a second there may be however few the calls are. Default 10.
     pub min_per_second: u32,
@@ -86,18 +87,20 @@ pub struct Limits {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Outlier {
-    /// How many failures in a row eject an endpoint. Default 5, at least 1.
+    /// How many failures in a row eject an endpoint. Default 5, from 1 to 1,000,000.
     pub consecutive_failures: u32,
-    /// How often the ejected are looked at, to let those back whose time is over. Default `10s`.
+    /// How long an endpoint must do well after an ejection for its next one to be a step shorter. Default `10s`, from 1 ms
+    /// to 1 day.
     #[serde(with = "duration")]
     pub interval: Duration,
-    /// How long the first ejection lasts; the second lasts twice as long, and so on. Default `30s`.
+    /// How long the first ejection lasts; the second lasts twice as long, the third three times, and so on.
+    /// Default `30s`, from 1 ms to 1 day.
     #[serde(with = "duration")]
     pub base_ejection_time: Duration,
-    /// How long an ejection can last. Default `300s`, at least `base_ejection_time`.
+    /// How long an ejection can last. Default `300s`, from `base_ejection_time` to 1 day.
     #[serde(with = "duration")]
     pub max_ejection_time: Duration,
-    /// How much of the cluster may be ejected at once, in percent. Default 10, from 0 to 100. One endpoint always may be,
+    /// How much of the cluster may be ejected at once, in percent. Default 10, from 1 to 100. One endpoint always may be,
     /// the last one never.
     pub max_ejection_percent: u32,
 }

@@ -15,6 +15,7 @@
 
 mod breaker;
 mod cluster;
+mod condition;
 mod document;
 mod duration;
 mod error;
@@ -23,6 +24,7 @@ mod listener;
 mod load;
 mod named;
 mod parse;
+mod policies;
 mod read;
 mod retry;
 mod switch;

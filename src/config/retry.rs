@@ -5,7 +5,11 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::policy::Condition;
+use crate::policy::Conditions;
+
 use super::ByteSize;
+use super::condition;
 use super::duration;
 
 /// What is tried again, and how.
@@ -14,12 +18,15 @@ use super::duration;
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
-    /// How often a call is tried in all, the first time included. Default 3.
+    /// How often a call is tried in all, the first time included. Default 3, from 1 to 100.
     pub max_attempts: u32,
-    /// After which ends of an attempt there is another one: gRPC statuses (`unavailable`), HTTP statuses (`503`, `5xx`),
-    /// and what happened to the connection (`connect-failure`, `reset`).
-    pub on: Vec<String>,
-    /// How long one attempt may take. Default: as long as the call has left. Should be shorter than the route's timeout.
+    /// After which ends of an attempt there is another one, at least one: gRPC statuses (`unavailable`), HTTP statuses
+    /// (`503`, `5xx`), and what happened to the connection (`connect-failure`, `reset`); [`Condition`](crate::policy::Condition)
+    /// has all the words. Default `unavailable`, `connect-failure` and `refused-stream`.
+    #[serde(with = "condition")]
+    pub on: Conditions,
+    /// How long one attempt may take, more than 0. Default: as long as the call has left. Should be shorter than the
+    /// route's timeout.
     #[serde(with = "duration::optional")]
     pub per_try_timeout: Option<Duration>,
     /// How long to wait before the next attempt.
@@ -58,7 +65,7 @@ impl Default for Retry {
     fn default() -> Self {
         Self {
             max_attempts: 3,
-            on: ["unavailable", "connect-failure", "refused-stream"].map(str::to_owned).to_vec(),
+            on: [Condition::Unavailable, Condition::ConnectFailure, Condition::RefusedStream].into(),
             per_try_timeout: None,
             backoff: Backoff::default(),
             methods: ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"].map(str::to_owned).to_vec(),

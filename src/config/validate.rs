@@ -8,10 +8,12 @@ use std::time::Duration;
 use crate::error::ConfigError;
 
 use super::Breaker;
+use super::Budget;
 use super::Cluster;
 use super::Config;
 use super::HeaderMatch;
 use super::Listener;
+use super::Outlier;
 use super::Retry;
 use super::Route;
 use super::RouteMatch;
@@ -122,13 +124,11 @@ impl RouteMatch {
 
 impl Retry {
     fn check(&self, problems: &mut Problems) {
-        problems.check(self.max_attempts >= 1, "max_attempts", self.max_attempts, "a whole number, at least 1");
+        problems.0.extend(self.problems());
         problems.check(!self.on.is_empty(), "on", "an empty list", "at least one word, such as unavailable");
         if let Some(per_try) = self.per_try_timeout {
             problems.check_positive("per_try_timeout", per_try);
         }
-        problems.check_positive("backoff.base", self.backoff.base);
-        problems.check_at_least("backoff.max", self.backoff.max, "base", self.backoff.base);
         problems.check(!self.methods.is_empty(), "methods", "an empty list", "at least one method");
         problems.check_methods("methods", &self.methods);
     }
@@ -146,10 +146,6 @@ impl Cluster {
             problems.check(fine, &format!("endpoints[{index}]"), format!("`{endpoint}`"), "there only once");
         }
         problems.check_positive("connect_timeout", self.connect_timeout);
-        if let Some(budget) = &self.budget {
-            let fine = (0.0..=1.0).contains(&budget.ratio);
-            problems.check(fine, "budget.ratio", budget.ratio, "a fraction from 0 to 1");
-        }
         let limits = &self.limits;
         problems.check(
             limits.max_requests >= 1,
@@ -157,36 +153,12 @@ impl Cluster {
             limits.max_requests,
             "a whole number, at least 1",
         );
-        if let Some(outlier) = &self.outlier {
-            problems.within("outlier", |problems| {
-                let failures = outlier.consecutive_failures;
-                problems.check(failures >= 1, "consecutive_failures", failures, "a whole number, at least 1");
-                problems.check_positive("interval", outlier.interval);
-                problems.check_positive("base_ejection_time", outlier.base_ejection_time);
-                let (base, max) = (outlier.base_ejection_time, outlier.max_ejection_time);
-                problems.check_at_least("max_ejection_time", max, "base_ejection_time", base);
-                let percent = outlier.max_ejection_percent;
-                problems.check(percent <= 100, "max_ejection_percent", percent, "a percentage from 0 to 100");
-            });
-        }
-        if let Some(breaker) = &self.breaker {
-            problems.within("breaker", |problems| breaker.check(problems));
-        }
-    }
-}
-
-impl Breaker {
-    fn check(&self, problems: &mut Problems) {
-        let fine = self.failure_rate > 0.0 && self.failure_rate <= 1.0;
-        problems.check(fine, "failure_rate", self.failure_rate, "a fraction, more than 0 and at most 1");
-        problems.check(self.min_calls >= 1, "min_calls", self.min_calls, "a whole number, at least 1");
-        problems.check_positive("window", self.window);
-        problems.check_positive("open_for.start", self.open_for.start);
-        problems.check_at_least("open_for.max", self.open_for.max, "start", self.open_for.start);
-        let permits = self.half_open_permits;
-        problems.check(permits >= 1, "half_open_permits", permits, "a whole number, at least 1");
-        if let Some(failures) = self.consecutive_failures {
-            problems.check(failures >= 1, "consecutive_failures", failures, "a whole number, at least 1");
+        for (name, found) in [
+            ("budget", self.budget.as_ref().map(Budget::problems)),
+            ("outlier", self.outlier.as_ref().map(Outlier::problems)),
+            ("breaker", self.breaker.as_ref().map(Breaker::problems)),
+        ] {
+            problems.within(name, |problems| problems.0.extend(found.into_iter().flatten()));
         }
     }
 }
@@ -206,11 +178,6 @@ impl Problems {
 
     fn check_positive(&mut self, field: &str, value: Duration) {
         self.check(!value.is_zero(), field, duration::format(value), "more than 0");
-    }
-
-    fn check_at_least(&mut self, field: &str, value: Duration, floor: &str, least: Duration) {
-        let allowed = format!("at least {floor}, which is {}", duration::format(least));
-        self.check(value >= least, field, duration::format(value), &allowed);
     }
 
     fn check_methods(&mut self, field: &str, methods: &[String]) {

@@ -19,6 +19,7 @@ use mainstay::config::Protocol;
 use mainstay::config::Retry;
 use mainstay::config::Route;
 use mainstay::config::RouteMatch;
+use mainstay::policy::Condition;
 
 use super::parse;
 
@@ -39,7 +40,7 @@ fn proxy() -> Config {
         timeout: Some(secs(2)),
         retry: Some(Retry {
             max_attempts: 3,
-            on: ["unavailable", "connect-failure", "reset"].map(|word| word.parse().unwrap()).to_vec(),
+            on: [Condition::Unavailable, Condition::ConnectFailure, Condition::Reset].into(),
             per_try_timeout: Some(millis(500)),
             backoff: Backoff { base: millis(25), max: millis(250) },
             ..Retry::default()
@@ -63,7 +64,7 @@ fn proxy() -> Config {
             max_ejection_percent: 50,
         }),
         breaker: Some(Breaker {
-            failure_rate: 0.5,
+            failure_rate: Some(0.5),
             min_calls: 20,
             window: secs(10),
             open_for: OpenFor { start: secs(5), max: secs(60) },
