@@ -56,10 +56,11 @@ pub(crate) enum Step {
     Index(usize),
 }
 
-/// Deeper than any document of ours, and no danger to the stack.
-const DEEPEST: usize = 64;
-/// More nodes than a document of thousands of clusters has; aliases count each time.
-const LONGEST: usize = 1_000_000;
+/// Twice as deep as any document of ours. The library's reader is recursive and takes 36 KiB of stack for each level
+/// in a debug build, so its own limit is more than a thread has.
+const DEEPEST: usize = 20;
+/// As many nodes as some thousand clusters have; what comes through an alias counts each time.
+const MOST: usize = 200_000;
 
 impl Node {
     /// Reads YAML, of which JSON is a part.
@@ -68,11 +69,13 @@ impl Node {
             duplicate_keys: DuplicateKeyPolicy::Error,
             with_snippet: false,
             emit_comments: false,
-            budget: serde_saphyr::budget! { max_depth: DEEPEST, max_events: LONGEST },
+            reject_non_finite_typeless_float: false,
+            budget: serde_saphyr::budget! { max_depth: DEEPEST, max_events: MOST },
+            alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MOST },
         };
         let raw: Spanned<Raw> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
             let position = error.location().filter(|location| *location != Location::UNKNOWN).map(position);
-            DocumentError::message(file, position, String::new(), UserMessageFormatter.format_message(&error))
+            DocumentError::message(file, position, String::new(), reason(&error))
         })?;
         Ok(raw.into_node(text))
     }
@@ -107,6 +110,18 @@ impl Node {
             }
         }
     }
+}
+
+/// Says what is wrong with the syntax. The library's messages about its limits are for developers, so those are ours.
+fn reason(error: &serde_saphyr::Error) -> String {
+    let message = UserMessageFormatter.format_message(error);
+    if message.contains("Depth {") || message.contains("recursion limit") {
+        return "the document is nested too deeply".to_owned();
+    }
+    if message.contains("breached") || message.contains("limit exceeded") {
+        return "the document is too large, with what comes through its aliases".to_owned();
+    }
+    message.into_owned()
 }
 
 /// Prints a path: `clusters.greeter.endpoints[0]`.

@@ -153,7 +153,7 @@ impl Error for ConfigErrors {}
 /// ` (did you mean ..?)` if one of the known words is close to the unknown one, else nothing.
 pub(crate) fn suggestion<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     // As rustc: a third of the letters may differ.
-    let limit = unknown.chars().count().max(3) / 3;
+    let limit = unknown.chars().count() / 3;
     let close = known.into_iter().map(|word| (distance(unknown, word), word)).filter(|(far, _)| *far <= limit).min();
     match close {
         Some((_, word)) => format!(" (did you mean `{word}`?)"),
@@ -161,18 +161,22 @@ pub(crate) fn suggestion<'a>(unknown: &str, known: impl IntoIterator<Item = &'a 
     }
 }
 
-/// The Levenshtein distance: how many letters to insert, remove or replace.
+/// How many letters to insert, remove, replace, or swap with their neighbour (Damerau and Levenshtein).
 fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, letter) in from.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for j in 0..to.len() {
-            let replaced = diagonal + usize::from(letter != to[j]);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+    let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
+    let mut table = vec![vec![0; to.len() + 1]; from.len() + 1];
+    for i in 0..=from.len() {
+        for j in 0..=to.len() {
+            if i == 0 || j == 0 {
+                table[i][j] = i + j;
+                continue;
+            }
+            let replaced = table[i - 1][j - 1] + usize::from(from[i - 1] != to[j - 1]);
+            table[i][j] = replaced.min(table[i - 1][j] + 1).min(table[i][j - 1] + 1);
+            if i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1] {
+                table[i][j] = table[i][j].min(table[i - 2][j - 2] + 1);
+            }
         }
     }
-    row[to.len()]
+    table[from.len()][to.len()]
 }

@@ -53,10 +53,13 @@ pub struct Route {
 pub struct RouteMatch {
     /// What the path begins with, byte for byte: `/foo` is also for `/foobar`. Begins with `/`. At most one of
     /// `prefix`, `path` and `regex` may be given.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
     /// The whole path, without the query. Begins with `/`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// A regular expression that the whole path, without the query, must match. Without Unicode classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub regex: Option<String>,
     /// The methods, in capital letters. Default: any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -67,6 +70,7 @@ pub struct RouteMatch {
     pub headers: Named<HeaderMatch>,
     /// The authority the request is for, in any case: `a.example` exactly, so not `a.example:8080`; `a.example:*` with
     /// any port or none; `*.example` for all that end so. Default: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
 }
 

@@ -13,6 +13,7 @@
 //!
 //! All that is wrong is reported at once, each with its place in the file: see [`ConfigErrors`].
 
+mod access_log;
 mod breaker;
 mod cluster;
 mod condition;
@@ -20,6 +21,7 @@ mod document;
 mod duration;
 mod error;
 mod expand;
+mod lint;
 mod listener;
 mod load;
 mod named;
@@ -33,11 +35,13 @@ mod validate;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::error::BoxError;
+
+pub use self::access_log::AccessLog;
 pub use self::breaker::Breaker;
 pub use self::breaker::OpenFor;
 pub use self::cluster::Balance;
@@ -48,6 +52,8 @@ pub use self::cluster::Outlier;
 pub use self::cluster::Protocol;
 pub use self::error::ConfigErrors;
 pub use self::error::DocumentError;
+pub use self::lint::Warning;
+pub use self::lint::lint;
 pub use self::listener::DEFAULT_TIMEOUT;
 pub use self::listener::HeaderMatch;
 pub use self::listener::Listener;
@@ -67,25 +73,14 @@ pub struct Config {
     /// Where the admin pages are served (readiness, metrics, this document), an IP address and a port. Default: nowhere.
     #[serde(with = "text::socket::optional")]
     pub admin: Option<SocketAddr>,
-    /// How many worker threads there are, at least 1. Default: one for each core.
+    /// How many worker threads there are, from 1 to 1024. Default: one for each core.
     pub workers: Option<NonZeroUsize>,
     /// Where a line for each call goes: `json` is standard output, `{ path: FILE }` a file. Default: nowhere.
     pub access_log: Option<AccessLog>,
     /// What comes in, by name.
     pub listeners: Named<Listener>,
-    /// Where it goes, by name.
+    /// Where it goes, by name. A name, here and of a listener, has no blanks and no `$`.
     pub clusters: Named<Cluster>,
-}
-
-/// Where a line for each call goes, as JSON.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum AccessLog {
-    /// To standard output.
-    #[serde(rename = "json")]
-    Stdout,
-    /// To the end of this file, which is made if it is not there.
-    #[serde(rename = "path")]
-    File(PathBuf),
 }
 
 impl Config {
@@ -99,5 +94,23 @@ impl Config {
             cluster.balance = Some(cluster.balance());
         }
         effective
+    }
+
+    /// Writes the settings as a document that [`parse`](Self::parse) reads back to the same.
+    ///
+    /// # Errors
+    /// Only if a path in them is not UTF-8.
+    pub fn to_yaml(&self) -> Result<String, BoxError> {
+        let yaml = serde_saphyr::to_string(self)?;
+        let mut out = String::with_capacity(yaml.len());
+        let mut letters = yaml.chars().peekable();
+        while let Some(letter) = letters.next() {
+            out.push(letter);
+            // Where a reader would see a variable, or one dollar sign in two.
+            if letter == '$' && matches!(letters.peek(), Some('$' | '{')) {
+                out.push('$');
+            }
+        }
+        Ok(out)
     }
 }

@@ -161,7 +161,8 @@ fn in_words_of_the_document(problem: ConfigError) -> ConfigError {
     let field = match problem.field() {
         "window.period" => "window",
         "consecutive" => "consecutive_failures",
-        _ => return problem,
+        field => field,
     };
-    ConfigError::new(field, problem.value(), problem.allowed())
+    let allowed = problem.allowed().replace("`consecutive`", "`consecutive_failures`");
+    ConfigError::new(field, problem.value(), allowed)
 }

@@ -6,14 +6,12 @@ use std::fmt;
 
 use serde::de::DeserializeSeed;
 use serde::de::Deserializer;
-use serde::de::EnumAccess;
 use serde::de::Error as _;
 use serde::de::Expected;
 use serde::de::IntoDeserializer;
 use serde::de::MapAccess;
 use serde::de::SeqAccess;
 use serde::de::Unexpected;
-use serde::de::VariantAccess;
 use serde::de::Visitor;
 use serde::de::value::StrDeserializer;
 use serde::forward_to_deserialize_any;
@@ -67,7 +65,7 @@ impl<'a> Reader<'a> {
 
     fn unexpected(self) -> Unexpected<'a> {
         match &self.0.value {
-            Value::Null | Value::Dropped => Unexpected::Other("nothing"),
+            Value::Null | Value::Dropped => Unexpected::Other("empty"),
             Value::Scalar { text, .. } => Unexpected::Str(text),
             Value::List(_) => Unexpected::Other("a list"),
             Value::Map(_) => Unexpected::Other("a map"),
@@ -141,14 +139,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         visitor: V,
     ) -> Result<V::Value, ReadError> {
         match &self.0.value {
-            Value::Scalar { text, .. } => self.here(visitor.visit_enum(Variant { name: text, node: None })),
-            Value::Map(entries) => match entries.as_slice() {
-                [entry] if !matches!(entry.node.value, Value::Dropped) => {
-                    let result = visitor.visit_enum(Variant { name: &entry.key, node: Some(&entry.node) });
-                    result.map_err(|error| at_entry(error, entry))
-                }
-                _ => self.refuse(&one_of(variants).as_str()),
-            },
+            Value::Scalar { text, .. } => self.here(visitor.visit_enum(text.as_str().into_deserializer())),
             _ => self.refuse(&one_of(variants).as_str()),
         }
     }
@@ -208,10 +199,7 @@ impl<'a> SeqAccess<'a> for List<'a> {
         let Some((index, node)) = self.0.find(|(_, node)| !matches!(node.value, Value::Dropped)) else {
             return Ok(None);
         };
-        seed.deserialize(Reader(node)).map(Some).map_err(|mut error| {
-            error.path.push(Step::Index(index));
-            error
-        })
+        seed.deserialize(Reader(node)).map(Some).map_err(|error| error.within(node.at, Step::Index(index)))
     }
 }
 
@@ -228,75 +216,33 @@ impl<'a> MapAccess<'a> for Map<'a> {
         let Some(entry) = entry else { return Ok(None) };
         self.value = Some(entry);
         let key: StrDeserializer<'_, ReadError> = entry.key.as_str().into_deserializer();
-        seed.deserialize(key).map(Some).map_err(|error| at_entry(error, entry))
+        seed.deserialize(key).map(Some).map_err(|error| error.of_key().within(entry.at, Step::Key(entry.key.clone())))
     }
 
     fn next_value_seed<V: DeserializeSeed<'a>>(&mut self, seed: V) -> Result<V::Value, ReadError> {
         let entry = self.value.take().expect("serde asks for a key before its value");
-        seed.deserialize(Reader(&entry.node)).map_err(|error| at_entry(error, entry))
-    }
-}
-
-fn at_entry(mut error: ReadError, entry: &Entry) -> ReadError {
-    error.position.get_or_insert(entry.at);
-    error.path.push(Step::Key(entry.key.clone()));
-    error
-}
-
-struct Variant<'a> {
-    name: &'a str,
-    node: Option<&'a Node>,
-}
-
-impl<'a> EnumAccess<'a> for Variant<'a> {
-    type Error = ReadError;
-    type Variant = Self;
-
-    fn variant_seed<V: DeserializeSeed<'a>>(self, seed: V) -> Result<(V::Value, Self), ReadError> {
-        let name: StrDeserializer<'_, ReadError> = self.name.into_deserializer();
-        Ok((seed.deserialize(name)?, self))
-    }
-}
-
-impl<'a> VariantAccess<'a> for Variant<'a> {
-    type Error = ReadError;
-
-    fn unit_variant(self) -> Result<(), ReadError> {
-        match self.node {
-            None => Ok(()),
-            Some(_) => Err(ReadError::custom(format_args!("`{}` takes no value", self.name))),
-        }
-    }
-
-    fn newtype_variant_seed<T: DeserializeSeed<'a>>(self, seed: T) -> Result<T::Value, ReadError> {
-        match self.node {
-            Some(node) => seed.deserialize(Reader(node)),
-            None => Err(ReadError::custom(format_args!("`{}` needs a value: {{ {0}: ... }}", self.name))),
-        }
-    }
-
-    fn tuple_variant<V: Visitor<'a>>(self, _: usize, visitor: V) -> Result<V::Value, ReadError> {
-        self.newtype_variant_seed(Seed(visitor))
-    }
-
-    fn struct_variant<V: Visitor<'a>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, ReadError> {
-        self.newtype_variant_seed(Seed(visitor))
-    }
-}
-
-struct Seed<V>(V);
-
-impl<'a, V: Visitor<'a>> DeserializeSeed<'a> for Seed<V> {
-    type Value = V::Value;
-
-    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<V::Value, D::Error> {
-        deserializer.deserialize_any(self.0)
+        seed.deserialize(Reader(&entry.node)).map_err(|error| error.within(entry.node.at, Step::Key(entry.key.clone())))
     }
 }
 
 impl ReadError {
     fn new(what: Refusal) -> Self {
         Self { what, path: Vec::new(), position: None }
+    }
+
+    // What was read stands at `at`, a step away from what is around it.
+    fn within(mut self, at: Position, step: Step) -> Self {
+        self.position.get_or_insert(at);
+        self.path.push(step);
+        self
+    }
+
+    // Where serde reads a key as one of several variants, the key is an unknown field to the reader.
+    fn of_key(mut self) -> Self {
+        if let Refusal::Value { allowed, .. } = self.what {
+            self.what = Refusal::Message(format!("unknown field; it must be {allowed}"));
+        }
+        self
     }
 }
 
@@ -310,6 +256,11 @@ impl serde::de::Error for ReadError {
     }
 
     fn invalid_value(unexpected: Unexpected<'_>, allowed: &dyn Expected) -> Self {
+        // For serde, a type that cannot be 0 has a name of its own.
+        let allowed = match allowed.to_string() {
+            nonzero if nonzero.starts_with("a nonzero ") => "a whole number, at least 1".to_owned(),
+            allowed => allowed,
+        };
         let value = match unexpected {
             Unexpected::Str(text) => format!("`{text}`"),
             Unexpected::Other(text) => text.to_owned(),
@@ -318,12 +269,11 @@ impl serde::de::Error for ReadError {
             Unexpected::Seq => "a list".to_owned(),
             other => other.to_string(),
         };
-        Self::new(Refusal::Value { value, allowed: allowed.to_string() })
+        Self::new(Refusal::Value { value, allowed })
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        let allowed = format!("{}{}", one_of(expected), suggestion(variant, expected.iter().copied()));
-        Self::new(Refusal::Value { value: format!("`{variant}`"), allowed })
+        Self::new(Refusal::Value { value: format!("`{variant}`"), allowed: one_of(expected) })
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {

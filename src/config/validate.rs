@@ -20,12 +20,33 @@ use super::RouteMatch;
 use super::duration;
 use super::error::suggestion;
 
+/// More threads than any machine of today has cores.
+const MOST_WORKERS: usize = 1024;
+
 impl Config {
     /// Lists all that is wrong with settings that code has built; what [`Config::parse`] returns has nothing wrong.
     #[must_use]
     pub fn problems(&self) -> Vec<ConfigError> {
         let mut problems = Problems(Vec::new());
+        if let Some(workers) = self.workers {
+            problems.check(workers.get() <= MOST_WORKERS, "workers", workers, "a whole number from 1 to 1024");
+        }
         self.check_addresses(&mut problems);
+        for (field, name) in self
+            .listeners
+            .names()
+            .map(|name| ("listeners", name))
+            .chain(self.clusters.names().map(|name| ("clusters", name)))
+        {
+            // Names are labels of metrics.
+            let fine = !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '$');
+            problems.check(
+                fine,
+                &format!("{field}.{name}"),
+                format!("`{name}`"),
+                "named with letters, without blanks and `$`",
+            );
+        }
         for (name, listener) in self.listeners.iter() {
             problems.within(&format!("listeners.{name}"), |problems| listener.check(self, problems));
         }

@@ -99,6 +99,20 @@ fn json_is_read_too() {
     assert_eq!(parse(&json, &[]).unwrap(), proxy().effective());
 }
 
+/// The parser's own limits on comments and on the length of a line do not get in the way of real documents.
+#[test]
+fn documents_may_have_long_comments_and_long_lines() {
+    let comments = "# why this is so\n".repeat(500);
+    let endpoints: Vec<String> = (1..=1000).map(|port| format!("'endpoint-with-a-name.example:{port}'")).collect();
+    let list = endpoints.join(", ");
+    let text = format!(
+        "{comments}clusters:\n{comments}  b:\n{comments}    endpoints: [{list}]\n{comments}    limits:\n{comments}      max_requests: 1\n"
+    );
+    assert_eq!(parse(&text, &[]).unwrap().clusters.get("b").unwrap().endpoints.len(), 1000);
+    let text = format!("{{ clusters: {{ b: {{ endpoints: [{list}] }} }} }}");
+    assert_eq!(parse(&text, &[]).unwrap().clusters.get("b").unwrap().endpoints.len(), 1000);
+}
+
 #[test]
 fn what_is_left_out_has_its_default() {
     let config = parse(

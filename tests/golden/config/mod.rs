@@ -3,6 +3,7 @@
 mod document;
 mod effective;
 mod errors;
+mod lint;
 
 use mainstay::config::Config;
 use mainstay::config::ConfigErrors;
