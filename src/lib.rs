@@ -1,6 +1,8 @@
 //! Mainstay.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "config")]
+pub mod config;
 pub mod context;
 pub mod error;
 pub mod event;
