@@ -71,7 +71,10 @@ fn a_bad_document_is_refused_with_its_place_and_exit_code_2() {
         let (status, said) = Process::start("mainstay", &mut run(subcommand, &document)).finish();
         let said = said.join("\n");
         assert_eq!(status.code(), Some(2), "{said}");
-        assert!(said.contains(&format!(".yaml:{line}:")) && said.contains("connect_timeout") && said.contains("soon"), "{said}");
+        assert!(
+            said.contains(&format!(".yaml:{line}:")) && said.contains("connect_timeout") && said.contains("soon"),
+            "{said}"
+        );
     }
 }
 

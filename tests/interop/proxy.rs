@@ -58,7 +58,7 @@ pub(crate) fn run(subcommand: &str, document: &str) -> Command {
 /// The document of the README with these upstreams: gRPC by the first route, everything else by the second.
 pub(crate) fn document(greeters: &[&Upstream], webs: &[&Upstream]) -> String {
     let endpoints = |upstreams: &[&Upstream]| {
-        // A cluster that a test does not use points where nobody listens.
+        // A cluster without upstreams points where nobody listens: a port that no process gets by chance.
         let addresses = upstreams.iter().map(|upstream| format!("{:?}", upstream.address));
         let addresses: Vec<String> = addresses.collect();
         if addresses.is_empty() { "\"127.0.0.1:1\"".to_owned() } else { addresses.join(", ") }
