@@ -40,7 +40,7 @@ const KEEP_RATE: u32 = 20;
 /// How often the dying upstream dies with `--keep`.
 const KEEP_DRILL: Duration = Duration::from_secs(20);
 
-/// How `mainstay demo` is called.
+/// Runs one load past four troubled upstreams, directly and through Mainstay, and shows how it went.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct DemoArgs {
     /// How many seconds the load lasts in total; each way gets half of them.
@@ -69,6 +69,7 @@ pub async fn run(args: DemoArgs) -> Result<(), BoxError> {
     let proxy = proxy::start(config(&fleet)?).await?;
     let listener = proxy.listener("demo").ok_or("the proxy has no listener `demo`")?;
     let admin = proxy.admin().ok_or("the proxy has no admin address")?;
+    eprintln!("proxy on {listener}, its own figures on http://{admin}/metrics");
     let load = Load::new([listener], RATE)?;
     let tally = progress::beside("through mainstay", half, measure(&load, &mut fleet, half)).await?;
     let report = Report { direct, mainstay: Figures::new(&tally, Some(Counts::scrape(admin).await?)) };
@@ -76,11 +77,13 @@ pub async fn run(args: DemoArgs) -> Result<(), BoxError> {
     if args.json {
         println!("{}", report.to_json());
     } else {
-        print_report(&report, admin);
+        print_report(&report);
     }
     if args.keep {
         print_addresses(&fleet, listener, admin);
         keep(&mut fleet, listener).await?;
+    } else if !args.json {
+        println!("\nThe proxy's own figures were on http://{admin}/metrics; `--keep` leaves it running.");
     }
     proxy.shutdown().await;
     Ok(())
@@ -122,14 +125,13 @@ async fn keep(fleet: &mut Fleet, listener: SocketAddr) -> Result<(), BoxError> {
     }
 }
 
-fn print_report(report: &Report, admin: SocketAddr) {
+fn print_report(report: &Report) {
     println!("Four upstreams: one healthy, one failing 30% of its calls, one with slow calls, one dying half-way.");
     println!("{RATE} calls per second, round robin without retries, then the same through Mainstay:\n");
     println!("{report}");
     for line in report.summary() {
         println!("{line}");
     }
-    println!("\nThe proxy's own figures: http://{admin}/metrics (`--keep` leaves it running)");
 }
 
 // To stderr, so that `--json` leaves nothing but JSON on stdout.
