@@ -36,3 +36,8 @@ pub use event::Observer;
 pub use event::Scope;
 pub use outcome::Failure;
 pub use outcome::Outcome;
+
+#[cfg(feature = "proto")]
+pub mod proto;
+#[cfg(feature = "proxy")]
+pub mod proxy;
