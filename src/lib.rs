@@ -15,7 +15,11 @@ pub mod guard;
 pub mod layer;
 pub mod policy;
 pub mod protocol;
+#[cfg(feature = "proxy")]
+pub mod proxy;
 
+#[cfg(feature = "config")]
+pub use config::Config;
 pub use error::BoxError;
 pub use error::ConfigError;
 pub use error::Rejection;

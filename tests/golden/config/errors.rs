@@ -51,9 +51,11 @@ fn unknown_fields() -> Vec<String> {
     vec![
         "cluster: {}".to_owned(),
         "access_log: { file: /tmp/log }".to_owned(),
+        "clusters: { b: { endpoint: ['b:80'] } }".to_owned(),
         cluster("conect_timeout: 1s"),
         cluster("breaker: { failure_rte: 0.5 }"),
         cluster("breaker: { open_for: { strat: 1s } }"),
+        listener("{ bidn: 127.0.0.1:1, routes: [{ cluster: b }] }"),
         route("retry: { num_retrys: 3 }"),
         route("retry: { max_attemps: 3 }"),
         route("match: { paht: /a }"),

@@ -1,0 +1,3 @@
+//! The proxy: configuration and I/O around the library's layers.
+
+pub mod routes;
