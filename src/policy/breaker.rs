@@ -25,10 +25,12 @@ use crate::outcome::Failure;
 use crate::outcome::Outcome;
 use crate::policy::backoff::Backoff;
 use crate::policy::backoff::BackoffConfig;
-use crate::policy::breaker_config::BreakerConfig;
 use crate::policy::window::Totals;
 use crate::policy::window::Window;
 use crate::time::Instant;
+
+pub use crate::policy::breaker_config::BreakerConfig;
+pub use crate::policy::breaker_config::OpenFor;
 
 /// A closed, open or half-open circuit.
 #[derive(Clone, Debug)]

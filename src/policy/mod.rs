@@ -32,7 +32,7 @@
 
 pub mod backoff;
 pub mod breaker;
-pub mod breaker_config;
+mod breaker_config;
 pub mod budget;
 pub mod condition;
 pub mod deadline;
@@ -52,11 +52,11 @@ pub use backoff::BackoffConfig;
 pub use backoff::Jitter;
 pub use backoff::Schedule;
 pub use breaker::Breaker;
+pub use breaker::BreakerConfig;
 pub use breaker::BreakerSnapshot;
+pub use breaker::OpenFor;
 pub use breaker::Ticket;
 pub use breaker::Transition;
-pub use breaker_config::BreakerConfig;
-pub use breaker_config::OpenFor;
 pub use budget::Budget;
 pub use budget::BudgetConfig;
 pub use condition::Condition;
