@@ -1,8 +1,6 @@
-//! Mainstay.
+//! Keeps services standing when the services they call are slow, failing or overloaded, and shows why.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(feature = "config")]
-pub mod config;
 pub mod context;
 pub mod error;
 pub mod event;
@@ -11,21 +9,31 @@ pub mod rng;
 mod sync;
 pub mod time;
 
-#[cfg(feature = "client")]
-pub mod balance;
 pub mod guard;
 pub mod layer;
 pub mod policy;
 pub mod protocol;
 
 #[cfg(feature = "client")]
+pub mod balance;
+#[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "config")]
+pub mod config;
+#[cfg(feature = "proxy")]
+pub mod lifecycle;
+#[cfg(feature = "proto")]
+pub mod proto;
+#[cfg(feature = "proxy")]
+pub mod proxy;
 pub mod server;
+#[cfg(feature = "metrics")]
+pub mod telemetry;
 
 #[cfg(feature = "client")]
 pub use client::Channel;
-pub use server::server;
-
+#[cfg(feature = "config")]
+pub use config::Config;
 pub use error::BoxError;
 pub use error::ConfigError;
 pub use error::Rejection;
@@ -36,8 +44,4 @@ pub use event::Observer;
 pub use event::Scope;
 pub use outcome::Failure;
 pub use outcome::Outcome;
-
-#[cfg(feature = "proto")]
-pub mod proto;
-#[cfg(feature = "proxy")]
-pub mod proxy;
+pub use server::server;

@@ -16,8 +16,8 @@ use super::switch;
 pub struct Cluster {
     /// What is spoken to the endpoints. Default `http1`; gRPC needs `http2`.
     pub protocol: Protocol,
-    /// The endpoints, `host:port` each; a host that is a name is looked up again and again, and stands for the first
-    /// addresses it has. Exactly one of `endpoints` and `dns` must be given.
+    /// The endpoints, `host:port` each, no two alike; a host is a name or an address. Exactly one of `endpoints` and `dns`
+    /// must be given.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<HostPort>,
     /// A name, `host:port`, each address of which is an endpoint. It is looked up again and again.

@@ -150,15 +150,17 @@ impl fmt::Display for ConfigErrors {
 
 impl Error for ConfigErrors {}
 
-/// ` (did you mean ..?)` if one of the known words is close to the unknown one, else nothing.
-pub(crate) fn suggestion<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+/// The known word that is closest to the unknown one, if it is close.
+pub(crate) fn closest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // As rustc: a third of the letters may differ.
     let limit = unknown.chars().count() / 3;
-    let close = known.into_iter().map(|word| (distance(unknown, word), word)).filter(|(far, _)| *far <= limit).min();
-    match close {
-        Some((_, word)) => format!(" (did you mean `{word}`?)"),
-        None => String::new(),
-    }
+    let near = known.into_iter().map(|word| (distance(unknown, word), word)).filter(|(far, _)| *far <= limit);
+    near.min().map(|(_, word)| word)
+}
+
+/// How a message names the closest word.
+pub(crate) fn suggestion(closest: Option<&str>) -> String {
+    closest.map(|word| format!(" (did you mean `{word}`?)")).unwrap_or_default()
 }
 
 /// How many letters to insert, remove, replace, or swap with their neighbour (Damerau and Levenshtein).

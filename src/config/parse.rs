@@ -47,7 +47,8 @@ impl Config {
     /// # Ok::<(), mainstay::config::ConfigErrors>(())
     /// ```
     pub fn parse(text: &str, name: &str, env: Lookup<'_>) -> Result<Self, ConfigErrors> {
-        let mut document = Document { root: Node::parse(text, name)?, file: name, errors: Vec::new() };
+        let mut document =
+            Document { root: Node::parse(text, name)?, file: name, errors: Vec::new(), misspelt: Vec::new() };
         document.check_root()?;
         expand(&mut document.root, "", env, name, &mut document.errors);
         let Some(config) = document.read() else { return Err(ConfigErrors::new(document.errors)) };
@@ -63,6 +64,8 @@ struct Document<'a> {
     root: Node,
     file: &'a str,
     errors: Vec<DocumentError>,
+    // The fields that were probably meant where an unknown one is.
+    misspelt: Vec<String>,
 }
 
 impl Document<'_> {
@@ -102,18 +105,24 @@ impl Document<'_> {
         let Some(node) = self.root.find_mut(&error.path) else { return false };
         let mut in_part = false;
         node.walk("", &mut |_, node| in_part |= matches!(node.value, Value::Dropped));
+        let message = error.to_string();
         let report = match error.what {
-            // A field that is only missing because it was wrong is reported already.
-            Refusal::Missing(name) if is_dropped(node, name) => None,
+            // A field that is only missing because it was wrong or misspelt is reported already.
             Refusal::Missing(name) => {
                 let field = join(&field, &Step::Key(name.to_owned()));
-                Some(DocumentError::message(self.file, error.position, field, "this field is missing"))
+                let known = is_dropped(node, name) || self.misspelt.contains(&field);
+                (!known).then(|| DocumentError::message(self.file, error.position, field, message))
+            }
+            Refusal::Unknown { meant, .. } => {
+                let parent = path_of(&error.path[..error.path.len().saturating_sub(1)]);
+                self.misspelt.extend(meant.map(|name| join(&parent, &Step::Key(name.to_owned()))));
+                Some(DocumentError::message(self.file, error.position, field, message))
             }
             Refusal::Value { .. } if in_part => None,
             Refusal::Value { value, allowed } => {
                 Some(DocumentError::value_of(self.file, error.position, &ConfigError::new(field, value, allowed)))
             }
-            Refusal::Message(message) => Some(DocumentError::message(self.file, error.position, field, message)),
+            Refusal::Message(_) => Some(DocumentError::message(self.file, error.position, field, message)),
         };
         self.errors.extend(report);
         let progress = !error.path.is_empty() && !matches!(node.value, Value::Dropped);
@@ -135,10 +144,12 @@ impl Document<'_> {
             }
         });
         for problem in problems {
-            // What is wrong only because a part of it was dropped is no news.
+            // What is wrong only because it was misspelt, or because a part of it was dropped, is no news.
             let field = problem.field();
-            let unknown_cluster = format!("clusters.{}", problem.value().trim_matches('`'));
-            if dropped.iter().any(|path| is_within(path, field) || *path == unknown_cluster) {
+            let cluster = format!("clusters.{}", problem.value().trim_matches('`'));
+            let excuses =
+                |path: &String| is_within(path, field) || field.ends_with(".cluster") && is_within(&cluster, path);
+            if dropped.iter().chain(&self.misspelt).any(excuses) {
                 continue;
             }
             let position = ancestors(field).find_map(|path| places.get(path)).copied();

@@ -21,6 +21,7 @@ use super::document::Node;
 use super::document::Step;
 use super::document::Value;
 use super::error::Position;
+use super::error::closest;
 use super::error::suggestion;
 
 /// Why a node could not be read, and where it is.
@@ -39,6 +40,8 @@ pub(crate) enum Refusal {
     Value { value: String, allowed: String },
     /// A field that has to be there is not.
     Missing(&'static str),
+    /// A field that is not known, and the known one that is probably meant.
+    Unknown { known: &'static [&'static str], meant: Option<&'static str> },
     /// Anything else.
     Message(String),
 }
@@ -277,9 +280,7 @@ impl serde::de::Error for ReadError {
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        let hint = suggestion(field, expected.iter().copied());
-        let known = expected.join(", ");
-        Self::new(Refusal::Message(format!("unknown field{hint}; known here: {known}")))
+        Self::new(Refusal::Unknown { known: expected, meant: closest(field, expected.iter().copied()) })
     }
 
     fn missing_field(field: &'static str) -> Self {
@@ -299,7 +300,10 @@ impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.what {
             Refusal::Value { value, allowed } => write!(f, "{value}, but it must be {allowed}"),
-            Refusal::Missing(field) => write!(f, "`{field}` is missing"),
+            Refusal::Missing(_) => f.write_str("this field is missing"),
+            Refusal::Unknown { known, meant } => {
+                write!(f, "unknown field{}; known here: {}", suggestion(*meant), known.join(", "))
+            }
             Refusal::Message(message) => f.write_str(message),
         }
     }

@@ -18,6 +18,7 @@ use super::Retry;
 use super::Route;
 use super::RouteMatch;
 use super::duration;
+use super::error::closest;
 use super::error::suggestion;
 
 /// More threads than any machine of today has cores.
@@ -88,7 +89,7 @@ impl Route {
     fn check(&self, config: &Config, problems: &mut Problems) {
         if config.clusters.get(&self.cluster).is_none() {
             let names: Vec<&str> = config.clusters.names().collect();
-            let hint = suggestion(&self.cluster, names.iter().copied());
+            let hint = suggestion(closest(&self.cluster, names.iter().copied()));
             let allowed = match names.is_empty() {
                 true => "the name of a cluster, of which there is none".to_owned(),
                 false => format!("the name of a cluster: {}{hint}", names.join(", ")),
@@ -134,7 +135,9 @@ impl RouteMatch {
         }
         for (name, header) in self.headers.iter() {
             let field = format!("headers.{name}");
-            let fine = http::HeaderName::try_from(name).is_ok();
+            // A token: RFC 9110, 5.6.2.
+            let fine = !name.is_empty()
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
             problems.check(fine, &field, format!("`{name}`"), "named as a header can be (RFC 9110, 5.1)");
             if let HeaderMatch::Regex { regex } = header {
                 problems.check_regex(&format!("{field}.regex"), regex);

@@ -51,9 +51,11 @@ fn unknown_fields() -> Vec<String> {
     vec![
         "cluster: {}".to_owned(),
         "access_log: { file: /tmp/log }".to_owned(),
+        "clusters: { b: { endpoint: ['b:80'] } }".to_owned(),
         cluster("conect_timeout: 1s"),
         cluster("breaker: { failure_rte: 0.5 }"),
         cluster("breaker: { open_for: { strat: 1s } }"),
+        listener("{ bidn: 127.0.0.1:1, routes: [{ cluster: b }] }"),
         route("retry: { num_retrys: 3 }"),
         route("retry: { max_attemps: 3 }"),
         route("match: { paht: /a }"),
@@ -132,11 +134,14 @@ fn addresses() -> Vec<String> {
 // envoy.md CFG-5
 fn names() -> Vec<String> {
     let listeners = "listeners: { a: { bind: 127.0.0.1:1, routes: [{ cluster: greter }] } }";
-    let blank = "clusters: { 'a b': { dns: b:80 } }".to_owned();
     vec![
-        blank,
+        "clusters: { 'a b': { dns: b:80 } }".to_owned(),
         format!("{listeners}\nclusters: {{ web: {{ dns: b:80 }}, greeter: {{ dns: b:80 }} }}"),
         listeners.to_owned(),
+        // Only what comes first is reported, not what follows from it.
+        format!("{listeners}\ncluster: {{ greter: {{ dns: b:80 }} }}"),
+        format!("{listeners}\nclusters: [greter]"),
+        format!("{listeners}\nclusters: {{ greter: 'b:80' }}"),
     ]
 }
 
