@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
+use http::Response;
 use http::uri::Authority;
 use http_body::Body;
 use tower_layer::Layer;
@@ -88,6 +89,19 @@ pub struct Channel<B> {
 
 /// All the layers of a client, in canonical order.
 pub(crate) type Stack<B> = Respond<Observe<Deadline<Retry<Observe<Guard<Timeout<Balance<Replay<B>>>, Bulkhead>>>>>>;
+
+/// The body of what a [`Stack`] answers.
+pub(crate) type StackBody<B> = <<Stack<B> as Service<Request<B>>>::Response as Answer>::Body;
+
+/// Names the body of a response type.
+pub(crate) trait Answer {
+    /// The body.
+    type Body;
+}
+
+impl<B> Answer for Response<B> {
+    type Body = B;
+}
 
 /// What a [`Stack`] is made of.
 pub(crate) struct Parts {

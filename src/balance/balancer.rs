@@ -95,6 +95,8 @@ struct Members {
 #[derive(Default)]
 struct Snapshot {
     all: Vec<Arc<Endpoint>>,
+    /// All of them, in the order of their identities.
+    by_id: Vec<Arc<Endpoint>>,
     usable: Vec<Arc<Endpoint>>,
     /// When the first of those that are left out may come back.
     recheck: Option<Instant>,
@@ -164,6 +166,14 @@ impl Balancer {
     #[must_use]
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         self.0.snapshot.load().all.clone()
+    }
+
+    /// The endpoint with this identity, if it is still there.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn endpoint(&self, id: u64) -> Option<Arc<Endpoint>> {
+        let snapshot = self.0.snapshot.load();
+        let at = snapshot.by_id.binary_search_by_key(&id, |endpoint| endpoint.id()).ok()?;
+        Some(snapshot.by_id[at].clone())
     }
 
     /// How many endpoints can be used now.
@@ -322,6 +332,8 @@ impl Balancer {
 
     fn publish(&self, members: &Members, now: Instant) {
         let mut snapshot = Snapshot { all: members.order.clone(), version: members.version, ..Snapshot::default() };
+        snapshot.by_id.clone_from(&snapshot.all);
+        snapshot.by_id.sort_unstable_by_key(|endpoint| endpoint.id());
         for endpoint in &members.order {
             match endpoint.unusable(now) {
                 None => snapshot.usable.push(endpoint.clone()),

@@ -197,9 +197,28 @@ where
     }
 }
 
+/// What an error becomes.
+struct Answer {
+    http: StatusCode,
+    grpc: Code,
+    message: String,
+    retry_after: Option<Duration>,
+}
+
+/// Answers a call that goes no further, in the words of its protocol.
+pub(crate) fn reply<R>(grpc: bool, http: StatusCode, code: Code, message: &str) -> Response<RespondBody<R>> {
+    Answer { http, grpc: code, message: message.to_owned(), retry_after: None }.into_response(grpc)
+}
+
 impl RespondLayer {
     fn answer<R>(self, grpc: bool, error: &(dyn Error + 'static)) -> Response<RespondBody<R>> {
-        let answer = Answer::to(error, self.overloaded);
+        Answer::to(error, self.overloaded).into_response(grpc)
+    }
+}
+
+impl Answer {
+    fn into_response<R>(self, grpc: bool) -> Response<RespondBody<R>> {
+        let answer = self;
         let mut response = Response::new(RespondBody { source: Source::Text { text: None } });
         if grpc {
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -218,14 +237,6 @@ impl RespondLayer {
         response.body_mut().source = Source::Text { text: Some(answer.message.into()) };
         response
     }
-}
-
-/// What an error becomes.
-struct Answer {
-    http: StatusCode,
-    grpc: Code,
-    message: String,
-    retry_after: Option<Duration>,
 }
 
 impl Answer {

@@ -95,7 +95,7 @@ use crate::time::now;
 #[derive(Clone, Debug)]
 pub struct RetryLayer {
     retrier: Retrier,
-    also: Vec<Method>,
+    methods: Vec<Method>,
     buffer: usize,
     peek_trailers: bool,
 }
@@ -103,11 +103,15 @@ pub struct RetryLayer {
 /// Enough for most unary calls, and little enough to be kept for each of a thousand calls at once.
 const DEFAULT_BUFFER: usize = 64 * 1024;
 
+/// RFC 9110, 9.2.2.
+const IDEMPOTENT: [Method; 6] =
+    [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE];
+
 impl Retrier {
     /// Makes a tower layer of this retrier. Every layer made of it shares its budget.
     #[must_use]
     pub fn layer(&self) -> RetryLayer {
-        RetryLayer { retrier: self.clone(), also: Vec::new(), buffer: DEFAULT_BUFFER, peek_trailers: false }
+        RetryLayer { retrier: self.clone(), methods: IDEMPOTENT.to_vec(), buffer: DEFAULT_BUFFER, peek_trailers: false }
     }
 }
 
@@ -115,7 +119,14 @@ impl RetryLayer {
     /// Repeats requests of this method too, though it is not idempotent.
     #[must_use]
     pub fn also(mut self, method: Method) -> Self {
-        self.also.push(method);
+        self.methods.push(method);
+        self
+    }
+
+    /// Repeats requests of these methods and no others. Default: the idempotent ones.
+    #[must_use]
+    pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
+        self.methods = methods.into_iter().collect();
         self
     }
 
@@ -135,7 +146,7 @@ impl RetryLayer {
     }
 
     fn may_repeat(&self, method: &Method, judge: Judge) -> bool {
-        judge.is_grpc() || method.is_idempotent() || self.also.contains(method)
+        judge.is_grpc() || self.methods.contains(method)
     }
 }
 

@@ -64,7 +64,8 @@ pub async fn start(config: Config) -> Result<Running, BoxError> {
         registry.describe(name, help);
     }
 
-    let workers = config.workers.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
+    let workers =
+        config.workers.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
     let mut sockets = Vec::with_capacity(config.listeners.len());
     for (name, listener) in config.listeners.iter() {
         sockets.push(Sockets::bind(name, listener.bind, workers)?);
@@ -72,7 +73,8 @@ pub async fn start(config: Config) -> Result<Running, BoxError> {
     let listeners = sockets.iter().map(|sockets| (sockets.name().to_owned(), sockets.address())).collect();
     let admin_socket = config.admin.map(worker::bind_admin).transpose()?;
     let (log, writer) = match &config.access_log {
-        Some(log) => Log::open(log, registry.counter(stats::LOG_DROPPED, Vec::new())).map(|(log, writer)| (Some(log), Some(writer)))?,
+        Some(log) => Log::open(log, registry.counter(stats::LOG_DROPPED, Vec::new()))
+            .map(|(log, writer)| (Some(log), Some(writer)))?,
         None => (None, None),
     };
 
@@ -135,6 +137,9 @@ impl Drop for Running {
 
 impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Running").field("listeners", &self.listeners).field("admin", &self.admin).finish_non_exhaustive()
+        f.debug_struct("Running")
+            .field("listeners", &self.listeners)
+            .field("admin", &self.admin)
+            .finish_non_exhaustive()
     }
 }
