@@ -83,7 +83,7 @@ impl<B> Replayer<B> {
     pub fn again(&self) -> Option<Replay<B>> {
         let Some(shared) = &self.call else { return Some(Replay { inner: Inner::Done }) };
         let mut call = lock(shared);
-        if !call.can_replay() {
+        if call.committed {
             return None;
         }
         call.attempt += 1;
@@ -104,10 +104,11 @@ impl<B> Replayer<B> {
         drop(freed);
     }
 
-    /// Tells whether another attempt can be made: all of the body so far is kept, and it has not failed.
+    /// Tells whether another attempt can be made: all of the body so far is kept, and it has not failed. True until
+    /// then, also while an attempt runs.
     #[must_use]
     pub fn can_replay(&self) -> bool {
-        self.call.as_ref().is_none_or(|call| lock(call).can_replay())
+        self.call.as_ref().is_none_or(|call| !lock(call).committed)
     }
 
     /// How many bytes are kept.

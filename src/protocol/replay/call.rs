@@ -147,10 +147,6 @@ impl<B> Call<B> {
         }
     }
 
-    pub(super) fn can_replay(&self) -> bool {
-        !self.committed && !matches!(self.source, Source::Failed(_))
-    }
-
     /// Takes in what an attempt got from the caller's body. Returns the waker of the latest attempt if it is another.
     fn accept(
         &mut self,
@@ -170,11 +166,11 @@ impl<B> Call<B> {
                 if replaced { Step::Fail(Replaced.into()) } else { Step::Yield(Poll::Ready(Some(Ok(frame)))) }
             }
             Poll::Ready(Some(Err(error))) if replaced => {
-                self.source = Source::Failed(Some(error));
+                self.fail(Some(error));
                 Step::Fail(Replaced.into())
             }
             Poll::Ready(Some(Err(error))) => {
-                self.source = Source::Failed(None);
+                self.fail(None);
                 Step::Fail(error)
             }
             Poll::Pending | Poll::Ready(None) => Step::Fail(Replaced.into()),
@@ -196,6 +192,13 @@ impl<B> Call<B> {
         if !ahead {
             self.kept.skip_to_end();
         }
+    }
+
+    /// The caller's body failed: there is no other attempt, and the latest one fails when it comes to here.
+    fn fail(&mut self, error: Option<BoxError>) {
+        self.source = Source::Failed(error);
+        self.committed = true;
+        self.kept.release();
     }
 
     /// Ends the keeping. Returns the caller's body if nobody will read it any more.
@@ -314,7 +317,7 @@ impl<B> Drop for Loan<'_, B> {
             return;
         }
         let mut call = lock(self.shared);
-        call.source = Source::Failed(Some(Panicked.into()));
+        call.fail(Some(Panicked.into()));
         unlock_and_wake(call);
     }
 }
