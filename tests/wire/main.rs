@@ -4,6 +4,7 @@ mod bodies;
 mod codecs;
 mod headers;
 mod judge;
+mod over_hyper;
 mod peek;
 mod pushback;
 mod replay;
