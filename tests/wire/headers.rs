@@ -57,7 +57,9 @@ fn hop_by_hop_headers_are_stripped_and_all_others_kept() {
 fn what_connection_names_is_stripped_whatever_its_case_and_in_every_line() {
     let headers = stripped(&[
         ("connection", "X-One,  x-two ,, bad name"),
-        ("connection", "x-three, connection"),
+        ("connection", "x-three, Connection"),
+        ("connection", "x-five"),
+        ("x-five", "5"),
         ("x-one", "1"),
         ("x-one", "again"),
         ("x-two", "2"),
@@ -65,6 +67,14 @@ fn what_connection_names_is_stripped_whatever_its_case_and_in_every_line() {
         ("x-four", "4"),
     ]);
     assert_eq!(headers, map(&[("x-four", "4")]));
+}
+
+#[test]
+fn a_name_that_is_none_hides_no_other() {
+    let mut headers = map(&[("x-one", "1"), ("x-two", "2")]);
+    headers.insert("connection", HeaderValue::from_bytes(b"\xff, x-one, x\xc3\xbc").expect("it is a header value"));
+    headers::strip_hop_by_hop(&mut headers);
+    assert_eq!(headers, map(&[("x-two", "2")]));
 }
 
 #[test]
