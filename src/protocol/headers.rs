@@ -30,11 +30,9 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     // A value is cheap to clone; the map cannot be read and changed at once.
     while let Some(value) = headers.get_all(header::CONNECTION).iter().nth(index).cloned() {
         for name in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            let Ok(name) = std::str::from_utf8(name) else { continue };
             // Whoever sends `te` must name it here, and its one value that goes on is decided below.
-            if let Ok(name) = HeaderName::from_bytes(name)
-                && name != header::CONNECTION
-                && name != header::TE
-            {
+            if !name.eq_ignore_ascii_case("connection") && !name.eq_ignore_ascii_case("te") {
                 headers.remove(name);
             }
         }
