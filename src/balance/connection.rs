@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use crate::balance::balancer::Balancer;
 use crate::balance::coalesce::coalesce;
 use crate::balance::endpoint::Endpoint;
+use crate::error;
 use crate::error::BoxError;
 use crate::error::TransportError;
 use crate::event::Event;
@@ -330,7 +331,7 @@ fn unsent<B>(mut error: TrySendError<Request<B>>, stale: bool) -> TransportError
 /// h2 reports a GOAWAY of the peer only for streams beyond the last one that it names, so such an error proves that
 /// the stream was not processed (RFC 9113, 6.8).
 pub(crate) fn broken(error: hyper::Error) -> TransportError {
-    let (failure, reach, reset) = match source::<h2::Error>(&error) {
+    let (failure, reach, reset) = match error::find::<h2::Error>(&error) {
         None if error.is_parse() => (Failure::Protocol, Reach::Processed, None),
         None => (Failure::Reset, Reach::Processed, None),
         Some(h2) => {
@@ -349,15 +350,4 @@ pub(crate) fn broken(error: hyper::Error) -> TransportError {
         Some(code) => transport.with_reset(code),
         None => transport,
     }
-}
-
-fn source<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<E>() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
 }

@@ -9,8 +9,6 @@ use std::task::ready;
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::HeaderName;
-use http::HeaderValue;
 use http::Request;
 use http::Response;
 use http_body::Body;
@@ -32,6 +30,7 @@ use crate::policy::deadline::earliest;
 use crate::policy::deadline::is_past;
 use crate::policy::deadline::remaining;
 use crate::protocol::grpc_timeout;
+use crate::protocol::grpc_timeout::GRPC_TIMEOUT;
 use crate::protocol::headers::is_grpc;
 use crate::time::Instant;
 use crate::time::now;
@@ -204,13 +203,10 @@ where
 
 /// Tells the peer how much time is left. Nothing is left in no header: such a call is not sent.
 pub(crate) fn write_timeout(headers: &mut HeaderMap, left: Duration) {
-    let value = grpc_timeout::encode(left).and_then(|encoded| HeaderValue::from_str(encoded.as_str()).ok());
-    if let Some(value) = value {
-        headers.insert(GRPC_TIMEOUT, value);
+    if let Some(value) = grpc_timeout::encode(left) {
+        headers.insert(&GRPC_TIMEOUT, value.into());
     }
 }
-
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 pin_project! {
     /// A timer that is set the first time that something has to wait: many calls never need one.

@@ -35,6 +35,8 @@ use crate::layer::catch_panic::Panicked;
 use crate::outcome::Failure;
 use crate::protocol::Code;
 use crate::protocol::headers::is_grpc;
+use crate::protocol::status::GRPC_MESSAGE;
+use crate::protocol::status::GRPC_STATUS;
 use crate::protocol::status::encode_message;
 
 /// Answers calls that failed in the layers below, so that nothing above sees an error.
@@ -257,9 +259,9 @@ impl Answer {
     }
 
     fn write_grpc(&self, headers: &mut HeaderMap) {
-        headers.insert(GRPC_STATUS, HeaderValue::from_static(self.grpc.digits()));
+        headers.insert(&GRPC_STATUS, HeaderValue::from_static(self.grpc.digits()));
         if let Ok(message) = HeaderValue::from_str(&encode_message(&self.message)) {
-            headers.insert(GRPC_MESSAGE, message);
+            headers.insert(&GRPC_MESSAGE, message);
         }
         if let Some(after) = self.retry_after {
             let milliseconds = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
@@ -302,8 +304,6 @@ fn chain(error: &(dyn Error + 'static)) -> String {
     line
 }
 
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
 pin_project! {
