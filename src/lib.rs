@@ -4,6 +4,7 @@
 pub mod context;
 pub mod error;
 pub mod event;
+mod host_port;
 pub mod outcome;
 pub mod rng;
 mod sync;
@@ -42,6 +43,7 @@ pub use error::TransportError;
 pub use event::Event;
 pub use event::Observer;
 pub use event::Scope;
+pub use host_port::HostPort;
 pub use outcome::Failure;
 pub use outcome::Outcome;
 pub use server::server;

@@ -24,7 +24,6 @@ pub(crate) use coalesce::coalesce;
 pub use connection::ConnectConfig;
 pub use connection::Protocol;
 pub use discovery::Discovery;
-pub use discovery::HostPort;
 pub use discovery::Updater;
 pub use endpoint::Endpoint;
 pub use endpoint::Unusable;
