@@ -235,11 +235,13 @@ impl Balancer {
         self.0.resolved.send_replace(true);
     }
 
+    /// Tells whether discovery has answered.
+    pub(crate) fn is_resolved(&self) -> bool {
+        self.0.snapshot.load().version > 0 || *self.0.resolved.borrow()
+    }
+
     /// Waits until discovery has answered for the first time.
     pub(crate) async fn resolved(&self) {
-        if *self.0.resolved.borrow() {
-            return;
-        }
         // The sender lives as long as this handle, so it cannot be gone.
         let _ = self.0.resolved.subscribe().wait_for(|resolved| *resolved).await;
     }

@@ -112,7 +112,10 @@ where
     B::Error: Into<BoxError>,
 {
     let Balance { balancer, connections, authority } = balance;
-    balancer.resolved().await;
+    if !balancer.is_resolved() {
+        // Boxed, as what follows is: what happens once must not make the future of every call larger.
+        Box::pin(balancer.resolved()).await;
+    }
     let started = now();
     let tried = context::current().record.tried;
     let picked = balancer.pick(started, &tried).inspect_err(|rejection| {

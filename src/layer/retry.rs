@@ -225,7 +225,8 @@ pin_project! {
         context: CallContext,
         retries: RetryState,
         permit: Option<RetryPermit>,
-        latest: Option<Result<Response<Peek<R>>, BoxError>>,
+        // Boxed, since it is large and most calls have none.
+        latest: Option<Box<Result<Response<Peek<R>>, BoxError>>>,
         #[pin]
         state: State<F>,
     }
@@ -292,7 +293,7 @@ where
                         None => {
                             this.state.set(State::Finished);
                             // What the peer answered tells the caller more than that there is no other attempt.
-                            let result = this.latest.take().expect("an attempt ended before this one");
+                            let result = *this.latest.take().expect("an attempt ended before this one");
                             return Poll::Ready(self.commit(result));
                         }
                     }
@@ -320,7 +321,7 @@ where
 
         if ending.outcome == Outcome::Rejected && this.latest.is_some() {
             // Our own refusal says nothing about the call: the caller gets what the peer answered (spec case R14).
-            return Next::Return(this.latest.take().unwrap_or(result));
+            return Next::Return(this.latest.take().map_or(result, |latest| *latest));
         }
         let attempt =
             Attempt { ending, committed: false, replayable: this.replayer.can_replay(), idempotent: *this.idempotent };
@@ -329,7 +330,7 @@ where
         match decision {
             Decision::Again { after, .. } => {
                 *this.permit = permit;
-                *this.latest = Some(result);
+                *this.latest = Some(Box::new(result));
                 if after.is_zero() { Next::Ready } else { Next::Wait(sleep(after)) }
             }
             Decision::Done(stop) => {
