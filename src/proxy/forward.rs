@@ -59,6 +59,22 @@ pub(crate) struct Forwarder {
     rng: Rng,
 }
 
+/// Who is at the other end of a connection, written once for all its calls.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    address: String,
+    ip: HeaderValue,
+}
+
+impl Peer {
+    /// Writes down an address.
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        let ip = address.ip().to_canonical().to_string();
+        let ip = HeaderValue::try_from(ip).expect("an address is digits, letters, dots and colons");
+        Self { address: address.to_string(), ip }
+    }
+}
+
 /// The body of a request, whose bytes are counted if there is an access log.
 pub(crate) type RequestBody = Tracked<Incoming, Received>;
 /// The body of a response, whose end is logged if there is an access log.
@@ -80,7 +96,7 @@ impl Forwarder {
     /// Answers one request.
     pub(crate) async fn answer(
         self: Arc<Self>,
-        peer: SocketAddr,
+        peer: Arc<Peer>,
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, Infallible> {
         let (mut head, body) = request.into_parts();
@@ -89,7 +105,7 @@ impl Forwarder {
             None => self.route(&head),
             Some(_) => None,
         };
-        self.mend(&mut head, peer);
+        self.mend(&mut head, &peer);
         let judge = Auto.judge(&head.method, &head.uri, &head.headers);
         let logged = Logged::new(&self, peer, &head, route);
         let received = logged.received();
@@ -116,7 +132,9 @@ impl Forwarder {
         let Ok(mut response) = poll_fn(|cx| context.enter(|| call.as_mut().poll(cx))).await;
         watch.with(|logged| logged.record = context.record);
 
-        strip_hop_by_hop(response.headers_mut());
+        if response.version() < Version::HTTP_2 {
+            strip_hop_by_hop(response.headers_mut());
+        }
         *response.version_mut() = version;
         Ok(watch.follow(response))
     }
@@ -127,17 +145,20 @@ impl Forwarder {
     }
 
     /// Makes the request's headers those of a hop further on.
-    fn mend(&self, head: &mut http::request::Parts, peer: SocketAddr) {
+    fn mend(&self, head: &mut http::request::Parts, peer: &Peer) {
         // hyper's own notes (upgrades) mean nothing upstream, and would be copied for each attempt.
         head.extensions.clear();
-        strip_hop_by_hop(&mut head.headers);
+        // HTTP/2 has no such headers: h2 refuses messages that do (RFC 9113, 8.2.2).
+        if head.version < Version::HTTP_2 {
+            strip_hop_by_hop(&mut head.headers);
+        }
         // "absolute-form: Host replaced by the URI's authority" (RFC 9112, 3.2.2).
         if let (true, Some(authority)) = (head.version < Version::HTTP_2, head.uri.authority())
             && let Ok(host) = HeaderValue::from_str(authority.as_str())
         {
             head.headers.insert(HOST, host);
         }
-        append_forwarded_for(&mut head.headers, peer.ip());
+        append_forwarded_for(&mut head.headers, &peer.ip);
         let headers = &mut head.headers;
         headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
         if !headers.contains_key(REQUEST_ID) {
@@ -220,13 +241,13 @@ struct Entry {
     host: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
     request_id: Option<HeaderValue>,
-    peer: SocketAddr,
+    peer: Arc<Peer>,
     route: Option<usize>,
     received: Arc<AtomicU64>,
 }
 
 impl Logged {
-    fn new(forwarder: &Arc<Forwarder>, peer: SocketAddr, head: &http::request::Parts, route: Option<usize>) -> Self {
+    fn new(forwarder: &Arc<Forwarder>, peer: Arc<Peer>, head: &http::request::Parts, route: Option<usize>) -> Self {
         let entry = forwarder.log.is_some().then(|| {
             Box::new(Entry {
                 forwarder: forwarder.clone(),
@@ -281,7 +302,7 @@ impl Finish for Logged {
             protocol: if entry.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" },
             user_agent: text(entry.user_agent.as_ref()),
             request_id: text(entry.request_id.as_ref()),
-            remote_address: entry.peer,
+            remote_address: &entry.peer.address,
             cluster: cluster.map(|cluster| &*cluster.name),
             upstream_host: endpoint.as_ref().map(|endpoint| endpoint.name()),
             grpc_status: ending.answer.grpc.and_then(Code::from_number).map(Code::name),

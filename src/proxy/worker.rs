@@ -28,6 +28,7 @@ use crate::lifecycle::Phase;
 use crate::lifecycle::Work;
 use crate::proxy::DRAIN;
 use crate::proxy::forward::Forwarder;
+use crate::proxy::forward::Peer;
 use crate::proxy::log::Log;
 use crate::proxy::mesh::Mesh;
 
@@ -139,8 +140,10 @@ async fn serve(tcp: TcpStream, peer: SocketAddr, forwarder: Arc<Forwarder>, mut 
     let _ = tcp.set_nodelay(true);
     let (io, flusher) = coalesce(tcp);
     let server = server();
-    let connection =
-        server.serve_connection(TokioIo::new(io), service_fn(move |request| forwarder.clone().answer(peer, request)));
+    let peer = Arc::new(Peer::new(peer));
+    // Boxed once, here: hyper moves a call's future several times before it stays where it is, and it is large.
+    let answer = service_fn(move |request| Box::pin(forwarder.clone().answer(peer.clone(), request)));
+    let connection = server.serve_connection(TokioIo::new(io), answer);
     let mut connection = pin!(flusher.turn(connection));
     tokio::select! {
         // However it ended, there is nobody left to tell.

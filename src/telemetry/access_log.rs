@@ -1,8 +1,10 @@
 //! One JSON line for each call, with Envoy's field names and response flags.
 
+use std::cell::RefCell;
 use std::fmt::Write;
 use std::time::Duration;
 use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
 
 use crate::context::Record;
 use crate::error::RejectionKind;
@@ -28,8 +30,8 @@ pub struct Line<'a> {
     pub user_agent: Option<&'a str>,
     /// The request's `x-request-id`, as it went on.
     pub request_id: Option<&'a str>,
-    /// Who called.
-    pub remote_address: std::net::SocketAddr,
+    /// Who called: an address and a port.
+    pub remote_address: &'a str,
     /// The cluster that it was for; nothing if no route matched.
     pub cluster: Option<&'a str>,
     /// The endpoint that was tried last.
@@ -61,7 +63,7 @@ impl Line<'_> {
         out.push_str(",\"bytes_sent\":");
         number(out, self.bytes_sent);
         text(out, ",\"cluster\":", self.cluster);
-        let _ = write!(out, ",\"downstream_remote_address\":\"{}\"", self.remote_address);
+        text(out, ",\"downstream_remote_address\":", Some(self.remote_address));
         out.push_str(",\"duration\":");
         number(out, milliseconds(self.duration));
         text(out, ",\"grpc_status\":", self.grpc_status);
@@ -78,7 +80,9 @@ impl Line<'_> {
         }
         out.push_str(",\"response_flags\":\"");
         flags(out, &self.ending, &self.record, self.cluster.is_some());
-        let _ = write!(out, "\",\"start_time\":\"{}\"", humantime::format_rfc3339_millis(self.start_time));
+        out.push_str("\",\"start_time\":\"");
+        timestamp(out, self.start_time);
+        out.push('"');
         text(out, ",\"upstream_host\":", self.upstream_host);
         text(out, ",\"user_agent\":", self.user_agent);
         out.push_str("}\n");
@@ -135,6 +139,28 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Appends a time in UTC, to the millisecond (RFC 3339). The seconds are written anew only when they have changed.
+fn timestamp(out: &mut String, time: SystemTime) {
+    thread_local! {
+        static LATEST: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+    }
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    LATEST.with_borrow_mut(|(second, text)| {
+        if *second != since.as_secs() {
+            *second = since.as_secs();
+            text.clear();
+            let _ = write!(text, "{}", humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(*second)));
+        }
+        out.push_str(text.trim_end_matches('Z'));
+    });
+    let millis = since.subsec_millis();
+    out.push('.');
+    for digit in [millis / 100, millis / 10 % 10, millis % 10] {
+        out.push(char::from_digit(digit, 10).unwrap_or('0'));
+    }
+    out.push('Z');
+}
+
 /// Appends a number without the machinery of `fmt`: there are seven in each line.
 fn number(out: &mut String, mut number: u64) {
     let mut digits = [0_u8; 20];
@@ -156,7 +182,9 @@ fn text(out: &mut String, key: &str, value: Option<&str>) {
     out.push_str(key);
     let Some(value) = value else { return out.push_str("null") };
     out.push('"');
-    if value.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+    // All bytes are looked at, so that the loop has no exit and the compiler can take many at once.
+    let plain = |byte: u8| (byte >= 0x20) & (byte != b'"') & (byte != b'\\');
+    if value.bytes().fold(true, |all, byte| all & plain(byte)) {
         out.push_str(value);
     } else {
         for letter in value.chars() {
