@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -208,7 +209,11 @@ fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
         if let Some(found) = error.downcast_ref::<E>() {
             return Some(found);
         }
-        next = error.source();
+        // What `io::Error::other` wraps is not its source, only the source of that is.
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
     }
     None
 }
@@ -297,5 +302,12 @@ mod tests {
         let error: BoxError = Box::new(Outer(Rejection::new(RejectionKind::BreakerOpen, "orders".into())));
         let found = Rejection::find(&*error).expect("it is the source");
         assert_eq!((found.kind(), found.by()), (RejectionKind::BreakerOpen, "orders"));
+    }
+
+    #[test]
+    fn a_rejection_is_found_in_an_io_error() {
+        let rejection = Rejection::new(RejectionKind::Overloaded, "orders".into());
+        let error = io::Error::other(io::Error::other(rejection));
+        assert_eq!(Rejection::find(&error).map(Rejection::kind), Some(RejectionKind::Overloaded));
     }
 }

@@ -73,7 +73,7 @@ impl Budget {
     /// If a setting is out of its range.
     pub fn new(config: BudgetConfig) -> Result<Self, ConfigError> {
         config.validate()?;
-        #[allow(clippy::cast_possible_truncation)] // the ratio's range gives 1 to 1,000,000; a fraction is dropped
+        // The ratio's range gives a price of 1 to 1,000,000; a fraction of it is dropped, as Finagle does.
         let (deposit, withdrawal) =
             if config.ratio == 0.0 { (0, 1) } else { (DEPOSIT, (DEPOSIT as f64 / config.ratio) as i64) };
         let reserve = i128::from(config.min_per_second) * config.ttl.as_nanos() as i128 * i128::from(withdrawal)
@@ -92,7 +92,7 @@ impl Budget {
     /// Pays in for a call that succeeded.
     pub fn deposit(&mut self, now: Instant) {
         self.expire(now);
-        self.add(self.deposit);
+        self.add(now, self.deposit);
     }
 
     /// Pays for one retry. Returns false, and takes nothing, if there is not enough for it.
@@ -102,17 +102,14 @@ impl Budget {
         if self.funds() < self.withdrawal {
             return false;
         }
-        self.add(-self.withdrawal);
+        self.add(now, -self.withdrawal);
         true
     }
 
     /// How many retries could be made now.
     #[must_use]
     pub fn balance(&mut self, now: Instant) -> u64 {
-        // Looking at an unused budget must not settle where its first slot begins.
-        if self.ticks.has_started() {
-            self.expire(now);
-        }
+        self.expire(now);
         u64::try_from(self.funds() / self.withdrawal).unwrap_or(0)
     }
 
@@ -121,7 +118,8 @@ impl Budget {
         self.reserve.saturating_add(self.sum)
     }
 
-    fn add(&mut self, amount: i64) {
+    fn add(&mut self, now: Instant, amount: i64) {
+        self.ticks.start(now);
         self.slots[self.current] = self.slots[self.current].saturating_add(amount);
         self.sum = self.sum.saturating_add(amount);
     }

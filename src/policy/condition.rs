@@ -176,7 +176,8 @@ impl FromStr for Condition {
             return Ok(*condition);
         }
         match word.parse() {
-            Ok(status @ 100..=599) => Ok(Self::Status(status)),
+            // Three digits: `parse` would take a sign and leading zeros too.
+            Ok(status @ 100..=599) if word.len() == 3 => Ok(Self::Status(status)),
             _ => Err(ConfigError::new("on", word, allowed())),
         }
     }

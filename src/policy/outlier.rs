@@ -51,7 +51,8 @@ pub struct Ejection {
     // When its last ejection ended, moved on by whole intervals as the multiplier shrinks.
     healthy_since: Option<Instant>,
     probation: Option<Out>,
-    returned: bool,
+    // Ejections that are over and were not told yet.
+    returned: u32,
 }
 
 /// A span of time, kept as start and length, since an end might be later than the clock can say.
@@ -150,11 +151,13 @@ impl Ejection {
         length
     }
 
-    /// Returns true once after an ejection is over: the endpoint is back, on probation.
+    /// Returns true once for each ejection that is over: the endpoint is back, on probation.
     #[must_use]
     pub fn release(&mut self, config: &OutlierConfig, now: Instant) -> bool {
         self.pass(config, now);
-        std::mem::take(&mut self.returned)
+        let returned = self.returned > 0;
+        self.returned = self.returned.saturating_sub(1);
+        returned
     }
 
     /// Tells whether the endpoint is to be left alone.
@@ -198,7 +201,7 @@ impl Ejection {
         if let Some(out) = self.out.filter(|out| out.is_over(now)) {
             let back = out.end().unwrap_or(now);
             self.out = None;
-            self.returned = true;
+            self.returned = self.returned.saturating_add(1);
             self.run = 0;
             self.healthy_since = Some(back);
             self.probation = Some(Out { since: back, length: config.base_ejection_time });

@@ -36,7 +36,6 @@ pub struct PeakEwma {
 impl RoundRobin {
     /// The index of the endpoint for the call that drew `counter`, or nothing if there are no endpoints.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation)] // less than `len`
     pub fn index(counter: u64, len: usize) -> Option<usize> {
         (len > 0).then(|| (counter % len as u64) as usize)
     }
@@ -123,7 +122,6 @@ impl PeakEwma {
 }
 
 /// Maps 32 random bits onto `0..len` with one multiplication (Lemire 2019). The bias, `len / 2^32`, is not measurable.
-#[allow(clippy::cast_possible_truncation)] // less than `len`
 fn scale(random: u64, len: usize) -> usize {
     ((u128::from(random) * len as u128) >> 32) as usize
 }

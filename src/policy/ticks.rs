@@ -6,8 +6,7 @@ use crate::time::Instant;
 
 /// Tells how many ticks of a fixed length have begun since it was last asked.
 ///
-/// The first question starts the first tick, and every later tick begins a whole number of lengths after it. A clock
-/// that goes backwards stays in the current tick.
+/// Every tick begins a whole number of lengths after the first. A clock that goes backwards stays in the current tick.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticks {
     length: Duration,
@@ -20,17 +19,14 @@ impl Ticks {
         Self { length, start: None }
     }
 
-    /// Tells whether the first tick has begun.
-    pub(super) fn has_started(&self) -> bool {
-        self.start.is_some()
+    /// Begins the first tick, if none has begun.
+    pub(super) fn start(&mut self, now: Instant) {
+        self.start.get_or_insert(now);
     }
 
-    /// Moves to the tick that `now` is in, and tells how many ticks that is further on.
+    /// Moves to the tick that `now` is in, and tells how many ticks that is further on. None before the first.
     pub(super) fn advance(&mut self, now: Instant) -> u64 {
-        let Some(start) = self.start else {
-            self.start = Some(now);
-            return 0;
-        };
+        let Some(start) = self.start else { return 0 };
         let elapsed = now.saturating_duration_since(start);
         if elapsed < self.length {
             return 0;

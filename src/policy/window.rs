@@ -98,7 +98,10 @@ impl Window {
     pub fn record(&mut self, now: Instant, failed: bool) {
         self.expire(now);
         match &mut self.samples {
-            Samples::Time { buckets, current, .. } => buckets[*current].add(failed),
+            Samples::Time { ticks, buckets, current } => {
+                ticks.start(now);
+                buckets[*current].add(failed);
+            }
             Samples::Count { failed: bits, size, next } => {
                 let (word, bit) = ((*next / u64::BITS) as usize, 1 << (*next % u64::BITS));
                 if self.totals.calls == u64::from(*size) {
@@ -115,10 +118,7 @@ impl Window {
     /// The counts as of `now`.
     #[must_use]
     pub fn totals(&mut self, now: Instant) -> Totals {
-        // An empty window has nothing to expire: looking at it must not settle where its first bucket begins.
-        if self.totals.calls > 0 {
-            self.expire(now);
-        }
+        self.expire(now);
         self.totals
     }
 
@@ -151,7 +151,6 @@ impl Window {
 impl Totals {
     /// The share of calls that failed, from 0.0 to 1.0; 0.0 if there were none.
     #[must_use]
-    #[allow(clippy::cast_precision_loss)] // exact up to 2^53 calls
     pub fn failure_rate(self) -> f64 {
         if self.calls == 0 { 0.0 } else { self.failures as f64 / self.calls as f64 }
     }
