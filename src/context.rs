@@ -94,17 +94,18 @@ impl Tried {
     }
 }
 
-/// The context of the call that is being polled on this thread.
+/// The context of the call that is being polled on this thread; outside of calls, an empty one.
 #[must_use]
 pub fn current() -> CallContext {
-    CURRENT.get()
+    CURRENT.get().unwrap_or_default()
 }
 
-/// Writes into the record of the call that is being polled on this thread.
+/// Writes into the record of the call that is being polled on this thread. Outside of calls there is none to keep.
 pub fn record(write: impl FnOnce(&mut Record)) {
-    let mut context = CURRENT.get();
-    write(&mut context.record);
-    CURRENT.set(context);
+    if let Some(mut context) = CURRENT.get() {
+        write(&mut context.record);
+        CURRENT.set(Some(context));
+    }
 }
 
 impl CallContext {
@@ -117,15 +118,15 @@ impl CallContext {
 
     /// Runs `f` in this context, and keeps what it wrote into the record, for this context and the one around it.
     pub fn enter<R>(&mut self, f: impl FnOnce() -> R) -> R {
-        struct Leave<'a>(&'a mut CallContext, CallContext);
+        struct Leave<'a>(&'a mut CallContext, Option<CallContext>);
         impl Drop for Leave<'_> {
             fn drop(&mut self) {
-                self.0.record = CURRENT.get().record;
-                self.1.record = self.0.record;
-                CURRENT.set(self.1);
+                self.0.record = current().record;
+                // Outside of calls nothing is kept: the next call on this thread has nothing to do with this one.
+                CURRENT.set(self.1.map(|around| CallContext { record: self.0.record, ..around }));
             }
         }
-        let around = CURRENT.replace(*self);
+        let around = CURRENT.replace(Some(*self));
         let _leave = Leave(self, around);
         f()
     }
@@ -156,18 +157,7 @@ impl<F: Future> Future for Scoped<F> {
 }
 
 thread_local! {
-    static CURRENT: Cell<CallContext> = const { Cell::new(CallContext {
-        deadline: None,
-        attempt_deadline: None,
-        attempt: 0,
-        record: Record {
-            attempts: 0,
-            tried: Tried { ids: [0; Tried::CAPACITY], len: 0 },
-            failure: None,
-            rejected: None,
-            stop: None,
-        },
-    }) };
+    static CURRENT: Cell<Option<CallContext>> = const { Cell::new(None) };
 }
 
 #[cfg(test)]
@@ -184,6 +174,13 @@ mod tests {
             assert_eq!(current().deadline, None);
         });
         assert_eq!(outer.record.attempts, 1);
+    }
+
+    #[test]
+    fn outside_of_calls_nothing_is_kept() {
+        CallContext::default().enter(|| record(|record| record.tried.push(1)));
+        record(|record| record.attempts = 9);
+        assert_eq!(current(), CallContext::default());
     }
 
     #[test]

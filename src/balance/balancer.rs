@@ -254,23 +254,39 @@ impl Balancer {
     /// Picks an endpoint, rather one that was not tried yet, and asks its breaker.
     pub(crate) fn pick(&self, now: Instant, tried: &Tried) -> Result<Picked, Rejection> {
         let snapshot = self.current(now);
-        let mut refused = None;
+        let (mut refused, mut avoid) = (None, *tried);
         for draw in 0..=REDRAWS {
-            let Some(endpoint) = self.draw(&snapshot.usable, tried) else { break };
-            if draw < REDRAWS && tried.contains(endpoint.id()) && snapshot.usable.len() > 1 {
+            let Some(endpoint) = self.draw(&snapshot.usable, &avoid) else { break };
+            if draw < REDRAWS && avoid.contains(endpoint.id()) && snapshot.usable.len() > 1 {
                 continue;
             }
-            let Some(breaker) = endpoint.own_breaker() else {
-                return Ok(Picked { endpoint: endpoint.clone(), ticket: None });
-            };
-            let (admission, transition) = breaker.enter(now);
-            self.tell(endpoint, transition);
-            match admission {
-                Ok(ticket) => return Ok(Picked { endpoint: endpoint.clone(), ticket: Some(ticket) }),
+            match self.admit(endpoint, now) {
+                Ok(picked) => return Ok(picked),
                 Err(rejection) => refused = Some(rejection),
             }
+            avoid.push(endpoint.id());
         }
-        Err(refused.unwrap_or_else(|| self.nobody(&snapshot, now)))
+        let Some(refused) = refused else { return Err(self.nobody(&snapshot, now)) };
+        // Every draw met a breaker that is busy with its probes. Rather look at all endpoints than fail a call that
+        // one of them would take.
+        if let Some(picked) = snapshot.usable.iter().find_map(|endpoint| self.admit(endpoint, now).ok()) {
+            return Ok(picked);
+        }
+        self.hear(None, &Event::Rejected(&refused));
+        Err(refused)
+    }
+
+    /// Asks an endpoint's breaker.
+    fn admit(&self, endpoint: &Arc<Endpoint>, now: Instant) -> Result<Picked, Rejection> {
+        let Some(breaker) = endpoint.own_breaker() else {
+            return Ok(Picked { endpoint: endpoint.clone(), ticket: None });
+        };
+        let (admission, transition) = breaker.enter(now);
+        if transition.is_some_and(|change| change.to != BreakerState::HalfOpen) {
+            self.refresh(now);
+        }
+        self.tell(endpoint, transition);
+        admission.map(|ticket| Picked { endpoint: endpoint.clone(), ticket: Some(ticket) })
     }
 
     fn draw<'a>(&self, usable: &'a [Arc<Endpoint>], tried: &Tried) -> Option<&'a Arc<Endpoint>> {
@@ -353,32 +369,32 @@ impl Balancer {
             (Some(breaker), Some(ticket)) => breaker.leave(now, ticket, outcome),
             _ => None,
         };
-        let ejected = self.count(now, endpoint, outcome);
-        self.tell(endpoint, changed);
+        let counted = self.count(now, endpoint, outcome);
+        let ejected = matches!(counted, Some(Event::Ejected { .. }));
+        // First what has to be, then who wants to know: an observer may panic.
         if ejected || changed.is_some_and(|change| change.to != BreakerState::HalfOpen) {
             self.refresh(now);
         }
+        self.tell(endpoint, changed);
+        if let Some(event) = counted {
+            self.hear(Some(endpoint), &event);
+        }
     }
 
-    /// Counts an outcome towards ejection. True if the endpoint was ejected for it.
-    fn count(&self, now: Instant, endpoint: &Endpoint, outcome: Outcome) -> bool {
-        let Some(config) = &self.0.config.outlier else { return false };
+    /// Counts an outcome towards ejection, and ejects the endpoint if it was one failure too many.
+    fn count(&self, now: Instant, endpoint: &Endpoint, outcome: Outcome) -> Option<Event<'static>> {
+        let config = self.0.config.outlier.as_ref()?;
         if !endpoint.with_ejection(|ejection| ejection.settle(config, now, outcome)) {
-            return false;
+            return None;
         }
         // One at a time, so that two streaks that end at once do not eject one endpoint too many.
         let members = lock(&self.0.members);
         let out = members.order.iter().filter(|other| other.with_ejection(|ejection| ejection.is_ejected(now))).count();
         if !may_eject(config, members.order.len(), out) {
-            drop(members);
-            self.hear(Some(endpoint), &Event::EjectionOverflow);
-            return false;
+            return Some(Event::EjectionOverflow);
         }
         let random = self.0.rng.next();
-        let duration = endpoint.with_ejection(|ejection| ejection.eject(config, now, random));
-        drop(members);
-        self.hear(Some(endpoint), &Event::Ejected { duration });
-        true
+        Some(Event::Ejected { duration: endpoint.with_ejection(|ejection| ejection.eject(config, now, random)) })
     }
 
     /// Notes that a connection was made.

@@ -33,6 +33,7 @@ use crate::balance::connection::Protocol;
 use crate::balance::connection::broken;
 use crate::balance::endpoint::Endpoint;
 use crate::context;
+use crate::context::Tried;
 use crate::error::BoxError;
 use crate::error::TransportError;
 use crate::layer::Finish;
@@ -117,7 +118,9 @@ where
         Box::pin(balancer.resolved()).await;
     }
     let started = now();
-    let tried = context::current().record.tried;
+    // Where nothing retries, what is on record are endpoints of other calls.
+    let context = context::current();
+    let tried = if context.attempt > 0 { context.record.tried } else { Tried::default() };
     let picked = balancer.pick(started, &tried).inspect_err(|rejection| {
         context::record(|record| record.rejected = Some(rejection.kind()));
     })?;

@@ -158,14 +158,13 @@ impl Admit for Breaker {
 
     fn admit(&self, now: Instant) -> Result<BreakerPermit, Rejection> {
         let (admission, transition) = self.enter(now);
+        // A permit before the observer is told: should that panic, the place of a probe is freed.
+        let admission = admission.map(|ticket| BreakerPermit { breaker: self.clone(), ticket: Some(ticket) });
         self.tell(transition);
-        match admission {
-            Ok(ticket) => Ok(BreakerPermit { breaker: self.clone(), ticket: Some(ticket) }),
-            Err(rejection) => {
-                self.0.listener.hear(&Scope::new(&self.0.name), &Event::Rejected(&rejection));
-                Err(rejection)
-            }
+        if let Err(rejection) = &admission {
+            self.0.listener.hear(&Scope::new(&self.0.name), &Event::Rejected(rejection));
         }
+        admission
     }
 }
 

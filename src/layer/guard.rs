@@ -152,7 +152,7 @@ where
         };
         let judge = self.layer.classify.judge(request.method(), request.uri(), request.headers());
         let watch = Watch::new(Held(permit), judge, self.layer.hold, started, self.layer.cancelled_after);
-        GuardFuture { state: State::Calling { inner: Watched::new(self.inner.call(request), watch) } }
+        GuardFuture { state: State::Calling { inner: Watched::new(watch, || self.inner.call(request)) } }
     }
 }
 

@@ -8,10 +8,12 @@ use std::task::Poll;
 use std::task::ready;
 
 use bytes::Bytes;
+use http::HeaderName;
 use http::HeaderValue;
 use http::Method;
 use http::Request;
 use http::Response;
+use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http_body::Body;
 use pin_project_lite::pin_project;
@@ -22,6 +24,7 @@ use tower_service::Service;
 
 use crate::context;
 use crate::context::CallContext;
+use crate::context::Record;
 use crate::error::BoxError;
 use crate::event::Stop;
 use crate::guard::Retrier;
@@ -30,6 +33,7 @@ use crate::layer::deadline::write_timeout;
 use crate::layer::watch::Finish;
 use crate::layer::watch::Hold;
 use crate::layer::watch::Watch;
+use crate::outcome::Answer;
 use crate::outcome::Ending;
 use crate::outcome::Outcome;
 use crate::policy::Attempt;
@@ -45,6 +49,7 @@ use crate::protocol::Peeked;
 use crate::protocol::Replay;
 use crate::protocol::Replayer;
 use crate::protocol::Tracked;
+use crate::protocol::pushback;
 use crate::time::Instant;
 use crate::time::now;
 
@@ -59,8 +64,8 @@ use crate::time::now;
 /// an HTTP request whose method is idempotent (RFC 9110, 9.2.2) or was named with [`also`](Self::also).
 ///
 /// The request's body is kept while it is sent, up to [`buffer`](Self::buffer) bytes; beyond that it streams on and
-/// the attempt is the last. The first attempt's error or response is what the caller gets when a later attempt is
-/// refused by one of our own layers.
+/// the attempt is the last. When one of our own layers refuses a later attempt, the caller gets what the peer answered
+/// before; an HTTP answer without its body, which was let go before the wait.
 ///
 /// # Examples
 /// ```
@@ -183,12 +188,15 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let judge = Auto.judge(request.method(), request.uri(), request.headers());
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        if judge.is_grpc() {
+            // Ours to write (spec case RT-33): what the caller was sent by its own caller says nothing here.
+            head.headers.remove(&PREVIOUS_ATTEMPTS);
+        }
         let template = head.clone();
         let (body, replayer) = Replay::new(body, self.layer.buffer);
 
-        let mut context = context::current();
-        context.attempt = 1;
+        let mut context = CallContext { attempt: 1, record: Record::default(), ..context::current() };
         let unused = self.inner.clone();
         let mut service = mem::replace(&mut self.inner, unused);
         let attempt = context.enter(|| {
@@ -306,36 +314,43 @@ where
     /// Judges an attempt that has a head or an error, and decides what follows.
     fn ended(self: Pin<&mut Self>, cx: &mut Context<'_>, result: Result<Response<R>, BoxError>) -> Next<R> {
         let this = self.project();
+        let retrier = &this.layer.retrier;
         let mut judge = *this.judge;
         let mut result = result.map(|response| response.map(Peek::new));
-        let ending = match &mut result {
-            Err(error) => Some(judge.error(&**error)),
-            Ok(response) => judge
-                .head(response.status(), response.headers(), response.body().is_end_stream())
-                .or_else(|| peeked(response.body_mut(), &judge, this.layer.peek_trailers, cx)),
+        let (ending, unread) = match &mut result {
+            Err(error) => (Some(judge.error(&**error)), false),
+            Ok(response) => {
+                let over = response.body().is_end_stream();
+                let head = judge.head(response.status(), response.headers(), over);
+                match head.or_else(|| by_status(response, judge, retrier)) {
+                    Some(ending) => (Some(ending), !over),
+                    None => (peeked(response.body_mut(), &judge, this.layer.peek_trailers, cx), false),
+                }
+            }
         };
         *this.judge = judge;
         *this.permit = None;
         *this.settled = ending.is_some();
         let Some(ending) = ending else { return Next::Return(result) };
 
-        if ending.outcome == Outcome::Rejected && this.latest.is_some() {
-            // Our own refusal says nothing about the call: the caller gets what the peer answered (spec case R14).
-            return Next::Return(this.latest.take().map_or(result, |latest| *latest));
-        }
         let attempt =
             Attempt { ending, committed: false, replayable: this.replayer.can_replay(), idempotent: *this.idempotent };
-        let retrier = &this.layer.retrier;
         let (decision, permit) = retrier.decide(now(), this.context.deadline, this.retries, &attempt);
         match decision {
             Decision::Again { after, .. } => {
                 *this.permit = permit;
+                let result = if unread { result.map(without_body) } else { result };
                 *this.latest = Some(Box::new(result));
                 if after.is_zero() { Next::Ready } else { Next::Wait(sleep(after)) }
             }
             Decision::Done(stop) => {
                 note(&ending, stop);
-                Next::Return(result)
+                match this.latest.take() {
+                    // Our own refusal says nothing about the call: the caller gets what the peer answered (spec case
+                    // R14).
+                    Some(latest) if ending.outcome == Outcome::Rejected => Next::Return(*latest),
+                    _ => Next::Return(result),
+                }
             }
         }
     }
@@ -374,6 +389,24 @@ enum Next<R: Body> {
     Ready,
 }
 
+/// Judges an HTTP response whose status is no failure of the peer, but one that the policy repeats.
+fn by_status<R>(response: &Response<R>, judge: Judge, retrier: &Retrier) -> Option<Ending> {
+    if judge.is_grpc() {
+        return None;
+    }
+    let answer = Answer { http: Some(response.status().as_u16()), grpc: None };
+    let pushback = pushback::http(response.headers());
+    let ending = Ending { answer, pushback, ..Ending::new(Outcome::Success) };
+    retrier.repeats(&ending).then_some(ending)
+}
+
+/// Lets go of a body that nobody will read, and so of the stream or connection that it comes on, before the next
+/// attempt takes its place.
+fn without_body<R: Body>(mut response: Response<Peek<R>>) -> Response<Peek<R>> {
+    response.headers_mut().remove(CONTENT_LENGTH);
+    response.map(|_| Peek::empty())
+}
+
 /// Judges a gRPC response whose trailers are already there, right behind the head.
 fn peeked<R>(body: &mut Peek<R>, judge: &Judge, allowed: bool, cx: &mut Context<'_>) -> Option<Ending>
 where
@@ -393,11 +426,14 @@ where
 
 /// Leaves in the call's record why there is no other attempt.
 fn note(ending: &Ending, stop: Stop) {
-    let Outcome::Failure(failure) = ending.outcome else { return };
-    context::record(|record| {
-        record.failure = Some(failure);
-        record.stop = Some(stop);
-    });
+    match ending.outcome {
+        Outcome::Failure(failure) => context::record(|record| {
+            record.failure = Some(failure);
+            record.stop = Some(stop);
+        }),
+        Outcome::Rejected => context::record(|record| record.stop = Some(stop)),
+        Outcome::Success | Outcome::Cancelled => {}
+    }
 }
 
 /// Tells the peer which attempt this is, and how much time is left (A6; spec cases RT-01, RT-32).
@@ -407,9 +443,11 @@ fn stamp(head: &mut Parts, retries: &RetryState, deadline: Option<Instant>) {
     }
     // Absent on the first attempt; those that never reached an application do not count.
     if let Some(previous) = retries.previous_attempts() {
-        head.headers.insert("grpc-previous-rpc-attempts", HeaderValue::from(previous));
+        head.headers.insert(&PREVIOUS_ATTEMPTS, HeaderValue::from(previous));
     }
 }
+
+static PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
 /// A response that was handed to the caller: its end pays into the budget.
 #[derive(Debug)]

@@ -167,8 +167,13 @@ pin_project! {
 }
 
 impl<Fut, F: Finish> Watched<Fut, F> {
-    pub(crate) fn new(inner: Fut, watch: Watch<F>) -> Self {
-        Self { inner, watch: Some(watch) }
+    /// Calls the service that is followed. Should it panic, that is a failure of its own.
+    pub(crate) fn new(watch: Watch<F>, call: impl FnOnce() -> Fut) -> Self {
+        let mut watch = Some(watch);
+        let unwinding = Unwinding(&mut watch);
+        let inner = call();
+        mem::forget(unwinding);
+        Self { inner, watch }
     }
 }
 
