@@ -142,10 +142,7 @@ where
 }
 
 /// Polls for a frame that is not an empty data frame.
-fn poll_substance<B: Body>(
-    mut body: Pin<&mut B>,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+fn poll_substance<B: Body>(mut body: Pin<&mut B>, cx: &mut Context<'_>) -> Next<B::Data, B::Error> {
     for _ in 0..MAX_EMPTY_FRAMES {
         let next = body.as_mut().poll_frame(cx);
         let Poll::Ready(Some(Ok(frame))) = &next else { return next };
@@ -159,6 +156,8 @@ fn poll_substance<B: Body>(
     }
     body.poll_frame(cx)
 }
+
+type Next<D, E> = Poll<Option<Result<Frame<D>, E>>>;
 
 /// A bound, so that a peer who sends nothing but empty frames cannot hold the thread.
 const MAX_EMPTY_FRAMES: usize = 16;
