@@ -242,6 +242,7 @@ where
 
 impl<F> Turn<F> {
     /// The future itself, to ask the connection for a graceful shutdown.
+    #[cfg(feature = "proxy")]
     pub(crate) fn future(self: Pin<&mut Self>) -> Pin<&mut F> {
         self.project().future
     }

@@ -91,6 +91,8 @@ impl Endpoint {
     }
 
     /// How long it takes to answer: a moving average that jumps up at once and decays slowly. Zero if not known.
+    ///
+    /// What picks go by, so a failure counts as a slow answer: some times longer than the average before it.
     #[must_use]
     pub fn latency(&self) -> Duration {
         Duration::from_nanos(self.latency_nanos.load(Ordering::Relaxed))

@@ -20,6 +20,7 @@ pub use balancer::Balancer;
 pub use balancer::BalancerConfig;
 pub use balancer::Balancing;
 pub use balancer::Target;
+#[cfg(feature = "proxy")]
 pub(crate) use coalesce::coalesce;
 pub use connection::ConnectConfig;
 pub use connection::Protocol;

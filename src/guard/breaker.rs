@@ -126,6 +126,7 @@ impl Breaker {
     }
 
     /// When an open breaker will admit its first probe.
+    #[cfg(feature = "client")]
     pub(crate) fn open_until(&self) -> Option<Instant> {
         lock(&self.0.policy).open_until()
     }

@@ -208,6 +208,7 @@ struct Answer {
 }
 
 /// Answers a call that goes no further, in the words of its protocol.
+#[cfg(feature = "proxy")]
 pub(crate) fn reply<R>(grpc: bool, http: StatusCode, code: Code, message: &str) -> Response<RespondBody<R>> {
     Answer { http, grpc: code, message: message.to_owned(), retry_after: None }.into_response(grpc)
 }

@@ -15,6 +15,7 @@ use pin_project_lite::pin_project;
 
 use crate::context;
 use crate::error::BoxError;
+use crate::layer::catch_panic::Panicked;
 use crate::outcome::Ending;
 use crate::outcome::Failure;
 use crate::outcome::Outcome;
@@ -87,7 +88,11 @@ impl<F: Finish> Watch<F> {
 
     /// Ends it with an error, before there was a response.
     pub(crate) fn fail(mut self, error: &(dyn Error + 'static)) {
-        let ending = self.judge.error(error);
+        let ending = match error.is::<Panicked>() {
+            // The judge knows no handlers: it would take this for a connection that died.
+            true => Ending::new(Outcome::Failure(Failure::Server)),
+            false => self.judge.error(error),
+        };
         self.finish(now(), &ending);
     }
 

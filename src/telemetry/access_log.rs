@@ -98,7 +98,7 @@ pub fn flags(out: &mut String, ending: &Ending, record: &Record, routed: bool) {
         }
         out.push_str(name);
     };
-    if !routed && ending.answer.http == Some(404) || !routed && ending.answer.grpc == Some(12) {
+    if !routed && (ending.answer.http == Some(404) || ending.answer.grpc == Some(12)) {
         flag("NR");
     }
     match record.stop {
