@@ -251,6 +251,21 @@ impl Balancer {
         self.0.snapshot.load().version
     }
 
+    /// Picks an endpoint without calling it, to see who a call at `now` might go to.
+    ///
+    /// Nothing is counted towards its load. Its breaker is asked, as for a call, and given its permit back.
+    ///
+    /// # Errors
+    /// If no endpoint is usable, or the breakers of those that were drawn refuse.
+    pub fn choose(&self, now: Instant) -> Result<Arc<Endpoint>, Rejection> {
+        let Picked { endpoint, ticket } = self.pick(now, &Tried::default())?;
+        if let (Some(breaker), Some(ticket)) = (endpoint.own_breaker(), ticket) {
+            let transition = breaker.leave(now, ticket, Outcome::Cancelled);
+            self.tell(&endpoint, transition);
+        }
+        Ok(endpoint)
+    }
+
     /// Picks an endpoint, rather one that was not tried yet, and asks its breaker.
     pub(crate) fn pick(&self, now: Instant, tried: &Tried) -> Result<Picked, Rejection> {
         let snapshot = self.current(now);
