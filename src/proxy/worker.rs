@@ -28,6 +28,7 @@ use crate::lifecycle::Phase;
 use crate::lifecycle::Work;
 use crate::proxy::DRAIN;
 use crate::proxy::forward::Forwarder;
+use crate::proxy::inspect::Inspected;
 use crate::proxy::log::Log;
 use crate::proxy::mesh::Mesh;
 
@@ -139,8 +140,8 @@ async fn serve(tcp: TcpStream, peer: SocketAddr, forwarder: Arc<Forwarder>, mut 
     let _ = tcp.set_nodelay(true);
     let (io, flusher) = coalesce(tcp);
     let server = server();
-    let connection =
-        server.serve_connection(TokioIo::new(io), service_fn(move |request| forwarder.clone().answer(peer, request)));
+    let io = TokioIo::new(Inspected::new(io));
+    let connection = server.serve_connection(io, service_fn(move |request| forwarder.clone().answer(peer, request)));
     let mut connection = pin!(flusher.turn(connection));
     tokio::select! {
         // However it ended, there is nobody left to tell.
