@@ -18,7 +18,9 @@ use http::StatusCode;
 use http::Uri;
 use http::Version;
 use http::header::CONNECTION;
+use http::header::EXPECT;
 use http::header::HOST;
+use http::header::UPGRADE;
 use http::header::USER_AGENT;
 use hyper::body::Incoming;
 use tower_service::Service;
@@ -140,6 +142,10 @@ impl Forwarder {
     }
 
     fn route(&self, head: &http::request::Parts) -> Option<usize> {
+        // `*` and the target of a CONNECT are no paths, not even for a route that takes all paths.
+        if !head.uri.path().starts_with('/') || head.method == Method::CONNECT {
+            return None;
+        }
         let router = &self.mesh.listeners[self.listener].router;
         router.find(&head.method, head.uri.path(), authority(head), &head.headers)
     }
@@ -160,6 +166,10 @@ impl Forwarder {
         }
         append_forwarded_for(&mut head.headers, &peer.ip);
         let headers = &mut head.headers;
+        // hyper has sent the 100 by the time that the body is asked for; nobody waits for another.
+        if headers.get(EXPECT).is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+            headers.remove(EXPECT);
+        }
         headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
         if !headers.contains_key(REQUEST_ID) {
             headers.insert(REQUEST_ID, request_id(&self.rng));
@@ -186,11 +196,70 @@ fn malformed(head: &http::request::Parts) -> Option<(StatusCode, &'static str)> 
     }
     let mut hosts = head.headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
-        (Some(_), None) => None,
-        (None, _) => Some((StatusCode::BAD_REQUEST, "the request has no Host header")),
-        (Some(_), Some(_)) => Some((StatusCode::BAD_REQUEST, "the request has more than one Host header")),
+        (Some(_), None) => {}
+        (None, _) => return Some((StatusCode::BAD_REQUEST, "the request has no Host header")),
+        (Some(_), Some(_)) => return Some((StatusCode::BAD_REQUEST, "the request has more than one Host header")),
     }
+    // A custom method is a valid token, and more often the rest of a request that was read wrongly.
+    if METHODS.binary_search(&head.method.as_str()).is_err() {
+        return Some((StatusCode::BAD_REQUEST, "the request's method is not a known one"));
+    }
+    let path = head.uri.path().starts_with('/');
+    if !path && head.method != Method::CONNECT && (head.method != Method::OPTIONS || head.uri.path() != "*") {
+        return Some((StatusCode::BAD_REQUEST, "the request's target does not begin with a slash"));
+    }
+    if head.headers.get_all(UPGRADE).iter().any(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+        return Some((StatusCode::FORBIDDEN, "no upgrade of the protocol is possible"));
+    }
+    None
 }
+
+/// The registered methods, and some that are in wide use; sorted.
+const METHODS: [&str; 43] = [
+    "ACL",
+    "BASELINE-CONTROL",
+    "BIND",
+    "CHECKIN",
+    "CHECKOUT",
+    "CONNECT",
+    "COPY",
+    "DELETE",
+    "GET",
+    "HEAD",
+    "LABEL",
+    "LINK",
+    "LOCK",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MKREDIRECTREF",
+    "MKWORKSPACE",
+    "MOVE",
+    "NOTIFY",
+    "OPTIONS",
+    "ORDERPATCH",
+    "PATCH",
+    "POST",
+    "PROPFIND",
+    "PROPPATCH",
+    "PURGE",
+    "PUT",
+    "QUERY",
+    "REBIND",
+    "REPORT",
+    "SEARCH",
+    "SUBSCRIBE",
+    "TRACE",
+    "UNBIND",
+    "UNCHECKOUT",
+    "UNLINK",
+    "UNLOCK",
+    "UNSUBSCRIBE",
+    "UPDATE",
+    "UPDATEREDIRECTREF",
+    "VERSION-CONTROL",
+];
 
 /// Makes a version 4 UUID (RFC 9562, 5.4).
 fn request_id(rng: &Rng) -> HeaderValue {

@@ -12,6 +12,7 @@ mod admin;
 pub mod command;
 pub mod demo;
 mod forward;
+mod inspect;
 mod log;
 mod mesh;
 pub mod routes;

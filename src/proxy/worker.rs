@@ -29,6 +29,7 @@ use crate::lifecycle::Work;
 use crate::proxy::DRAIN;
 use crate::proxy::forward::Forwarder;
 use crate::proxy::forward::Peer;
+use crate::proxy::inspect::Inspected;
 use crate::proxy::log::Log;
 use crate::proxy::mesh::Mesh;
 
@@ -143,7 +144,7 @@ async fn serve(tcp: TcpStream, peer: SocketAddr, forwarder: Arc<Forwarder>, mut 
     let peer = Arc::new(Peer::new(peer));
     // Boxed once, here: hyper moves a call's future several times before it stays where it is, and it is large.
     let answer = service_fn(move |request| Box::pin(forwarder.clone().answer(peer.clone(), request)));
-    let connection = server.serve_connection(TokioIo::new(io), answer);
+    let connection = server.serve_connection(TokioIo::new(Inspected::new(io)), answer);
     let mut connection = pin!(flusher.turn(connection));
     tokio::select! {
         // However it ended, there is nobody left to tell.
