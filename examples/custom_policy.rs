@@ -85,6 +85,10 @@ impl TokenBucket {
     fn with<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
         change(&mut self.0.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
+
+    fn put_back(&self) {
+        self.with(|state| state.tokens = state.tokens.saturating_add(1).min(self.0.size));
+    }
 }
 
 impl Admit for TokenBucket {
@@ -115,12 +119,6 @@ impl Drop for Token {
         if let Some(bucket) = self.0.take() {
             bucket.put_back();
         }
-    }
-}
-
-impl TokenBucket {
-    fn put_back(&self) {
-        self.with(|state| state.tokens = state.tokens.saturating_add(1).min(self.0.size));
     }
 }
 
