@@ -49,7 +49,7 @@ fn the_readme_names_every_key_of_the_access_log() {
         protocol: "HTTP/2",
         user_agent: None,
         request_id: None,
-        remote_address: ([127, 0, 0, 1], 1).into(),
+        remote_address: "127.0.0.1:1",
         cluster: None,
         upstream_host: None,
         grpc_status: None,
