@@ -69,11 +69,12 @@ impl ServerLayer {
         self
     }
 
-    /// Tells `observer` of every call. Set it before [`max_concurrent`](Self::max_concurrent) to hear refusals too.
+    /// Tells `observer` of every call, and of those that are refused.
     #[must_use]
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.listener = Listener::new(observer);
-        self
+        let calls = self.limit.limit();
+        self.max_concurrent(calls)
     }
 }
 

@@ -206,14 +206,12 @@ impl<B> Finish for Visit<B> {
     fn head(&mut self) {
         self.answered = true;
         let now = now();
-        self.endpoint.observe(now, self.elapsed(now));
+        self.endpoint.answered(now, self.elapsed(now));
     }
 
     fn finish(mut self, now: Instant, ending: &Ending) {
         if let Outcome::Failure(_) = ending.outcome {
-            // A peer that fails fast must not look quick: it would draw the more calls the more it fails.
-            let penalty = self.elapsed(now).max(self.endpoint.latency() * FAILURE_PENALTY);
-            self.endpoint.observe(now, penalty.min(MAX_PENALTY));
+            self.endpoint.failed(now, self.elapsed(now));
         }
         self.balancer.settle(now, &self.endpoint, self.ticket.take(), ending.outcome);
         // A connection whose body was not read to its end cannot be used again; dropping it closes it.
@@ -229,11 +227,6 @@ impl<B> Drop for Visit<B> {
         self.endpoint.leave();
     }
 }
-
-/// A failure counts as a call this many times as slow as the others.
-const FAILURE_PENALTY: u32 = 3;
-/// However often it fails, an endpoint is worth another try within seconds.
-const MAX_PENALTY: Duration = Duration::from_secs(5);
 
 impl<B> Clone for Balance<B> {
     fn clone(&self) -> Self {
