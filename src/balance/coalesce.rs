@@ -236,7 +236,8 @@ where
     F::Output: Send,
 {
     fn execute(&self, future: F) {
-        tokio::spawn(self.turn(future));
+        // Boxed: these futures are large, and to spawn one moves it several times.
+        tokio::spawn(self.turn(Box::pin(future)));
     }
 }
 

@@ -276,7 +276,10 @@ fn request_id(rng: &Rng) -> HeaderValue {
         nibble -= 1;
         *letter = HEX[(bits >> (4 * nibble)) as usize & 0xf];
     }
-    HeaderValue::from_bytes(&text).expect("it is hexadecimal digits and dashes")
+    let mut value = HeaderValue::from_bytes(&text).expect("it is hexadecimal digits and dashes");
+    // No other request has this value: it shall not take a place in the table of header compression (RFC 7541, 7.1.3).
+    value.set_sensitive(true);
+    value
 }
 
 /// Counts the bytes of a request's body.
