@@ -1,7 +1,6 @@
 //! Repeats attempts that failed, as far as that is safe.
 
 use std::future::Future;
-use std::mem;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
@@ -189,15 +188,16 @@ where
 
         let mut context = context::current();
         context.attempt = 1;
-        let unused = self.inner.clone();
-        let mut service = mem::replace(&mut self.inner, unused);
+        // This one was polled ready; a clone waits to be, should there be another attempt.
+        let service = self.inner.clone();
         let attempt = context.enter(|| {
             context::record(|record| record.attempts += 1);
-            service.call(Request::from_parts(head, body))
+            self.inner.call(Request::from_parts(head, body))
         });
         RetryFuture {
             idempotent: self.layer.may_repeat(&template.method, judge),
-            layer: self.layer.clone(),
+            peek_trailers: self.layer.peek_trailers,
+            retrier: self.layer.retrier.clone(),
             service,
             template,
             replayer,
@@ -215,7 +215,8 @@ where
 pin_project! {
     /// The future of a call that may be repeated.
     pub struct RetryFuture<S, F, B, R: Body> {
-        layer: RetryLayer,
+        retrier: Retrier,
+        peek_trailers: bool,
         service: S,
         template: Parts,
         replayer: Replayer<B>,
@@ -225,7 +226,8 @@ pin_project! {
         context: CallContext,
         retries: RetryState,
         permit: Option<RetryPermit>,
-        latest: Option<Result<Response<Peek<R>>, BoxError>>,
+        // Boxed, since most calls have no second attempt and all would carry its room.
+        latest: Option<Box<Result<Response<Peek<R>>, BoxError>>>,
         #[pin]
         state: State<F>,
     }
@@ -293,7 +295,7 @@ where
                             this.state.set(State::Finished);
                             // What the peer answered tells the caller more than that there is no other attempt.
                             let result = this.latest.take().expect("an attempt ended before this one");
-                            return Poll::Ready(self.commit(result));
+                            return Poll::Ready(self.commit(*result));
                         }
                     }
                 }
@@ -311,7 +313,7 @@ where
             Err(error) => Some(judge.error(&**error)),
             Ok(response) => judge
                 .head(response.status(), response.headers(), response.body().is_end_stream())
-                .or_else(|| peeked(response.body_mut(), &judge, this.layer.peek_trailers, cx)),
+                .or_else(|| peeked(response.body_mut(), &judge, *this.peek_trailers, cx)),
         };
         *this.judge = judge;
         *this.permit = None;
@@ -320,16 +322,15 @@ where
 
         if ending.outcome == Outcome::Rejected && this.latest.is_some() {
             // Our own refusal says nothing about the call: the caller gets what the peer answered (spec case R14).
-            return Next::Return(this.latest.take().unwrap_or(result));
+            return Next::Return(this.latest.take().map_or(result, |latest| *latest));
         }
         let attempt =
             Attempt { ending, committed: false, replayable: this.replayer.can_replay(), idempotent: *this.idempotent };
-        let retrier = &this.layer.retrier;
-        let (decision, permit) = retrier.decide(now(), this.context.deadline, this.retries, &attempt);
+        let (decision, permit) = this.retrier.decide(now(), this.context.deadline, this.retries, &attempt);
         match decision {
             Decision::Again { after, .. } => {
                 *this.permit = permit;
-                *this.latest = Some(result);
+                *this.latest = Some(Box::new(result));
                 if after.is_zero() { Next::Ready } else { Next::Wait(sleep(after)) }
             }
             Decision::Done(stop) => {
@@ -361,9 +362,11 @@ where
         this.replayer.commit();
         *this.latest = None;
         let response = result?;
-        let retrier = (!*this.settled).then(|| this.layer.retrier.clone());
-        let committed = Committed { retrier, attempt: this.retries.attempts() };
-        Ok(Watch::new(committed, *this.judge, Hold::End, now(), None).follow(response))
+        if *this.settled {
+            return Ok(response.map(Tracked::untracked));
+        }
+        let committed = Committed { retrier: this.retrier.clone(), attempt: this.retries.attempts() };
+        Ok(Watch::new(committed, *this.judge, Hold::End, None).follow(response))
     }
 }
 
@@ -413,15 +416,12 @@ fn stamp(head: &mut Parts, retries: &RetryState, deadline: Option<Instant>) {
 /// A response that was handed to the caller: its end pays into the budget.
 #[derive(Debug)]
 pub struct Committed {
-    /// Nothing if the head already said how the call ended.
-    retrier: Option<Retrier>,
+    retrier: Retrier,
     attempt: u32,
 }
 
 impl Finish for Committed {
     fn finish(self, now: Instant, ending: &Ending) {
-        if let Some(retrier) = self.retrier {
-            retrier.committed(now, self.attempt, ending.outcome);
-        }
+        self.retrier.committed(now, self.attempt, ending.outcome);
     }
 }

@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
-use std::time::Duration;
 
 use http::Response;
 use http_body::Body;
@@ -63,16 +62,9 @@ pub struct Watch<F: Finish> {
 }
 
 impl<F: Finish> Watch<F> {
-    /// Starts to follow an attempt. `cancelled_after` counts callers who give up later than that as timeouts.
-    pub(crate) fn new(
-        finish: F,
-        judge: Judge,
-        hold: Hold,
-        started: Instant,
-        cancelled_after: Option<Duration>,
-    ) -> Self {
+    /// Starts to follow an attempt. Callers who give up later than `patience` count as timeouts.
+    pub(crate) fn new(finish: F, judge: Judge, hold: Hold, patience: Option<Instant>) -> Self {
         let context = context::current();
-        let patience = cancelled_after.and_then(|after| started.checked_add(after));
         let overdue_after_head = earliest(context.deadline, patience);
         let overdue = earliest(overdue_after_head, context.attempt_deadline);
         Self { finish: Some(finish), judge, known: None, hold, overdue, overdue_after_head }
@@ -97,16 +89,16 @@ impl<F: Finish> Watch<F> {
         B: Body,
         B::Error: Into<BoxError>,
     {
-        let (head, body) = response.into_parts();
-        self.overdue = self.overdue_after_head;
-        let over = body.is_end_stream();
-        self.known = self.judge.head(head.status, &head.headers, over);
+        let over = response.body().is_end_stream();
+        self.known = self.judge.head(response.status(), response.headers(), over);
         self.with(Finish::head);
         if over || self.hold == Hold::Head {
             let ending = self.known.unwrap_or_else(|| Ending::new(Outcome::Success));
             self.finish(now(), &ending);
+            return response.map(Tracked::untracked);
         }
-        Response::from_parts(head, Tracked::new(body, self))
+        self.overdue = self.overdue_after_head;
+        response.map(|body| Tracked::new(body, self))
     }
 
     fn finish(&mut self, now: Instant, ending: &Ending) {
