@@ -183,17 +183,17 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let judge = Auto.judge(request.method(), request.uri(), request.headers());
         let (head, body) = request.into_parts();
-        let template = head.clone();
         let (body, replayer) = Replay::new(body, self.layer.buffer);
 
         let mut context = context::current();
         context.attempt = 1;
         // This one was polled ready; a clone waits to be, should there be another attempt.
         let service = self.inner.clone();
-        let attempt = context.enter(|| {
-            context::record(|record| record.attempts += 1);
-            self.inner.call(Request::from_parts(head, body))
-        });
+        let template = head.clone();
+        let entered = context.entered();
+        context::record(|record| record.attempts += 1);
+        let attempt = self.inner.call(Request::from_parts(head, body));
+        drop(entered);
         RetryFuture {
             idempotent: self.layer.may_repeat(&template.method, judge),
             peek_trailers: self.layer.peek_trailers,
@@ -256,8 +256,10 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut context = self.context;
-        let polled = context.enter(|| self.as_mut().step(cx));
-        *self.project().context = context;
+        let entered = context.entered();
+        let polled = self.as_mut().step(cx);
+        drop(entered);
+        self.project().context.record = context.record;
         polled
     }
 }
@@ -349,10 +351,10 @@ where
         }
         let mut context = context::current();
         context.attempt = this.retries.attempts();
-        let attempt = context.enter(|| {
-            context::record(|record| record.attempts += 1);
-            this.service.call(Request::from_parts(head, body))
-        });
+        let entered = context.entered();
+        context::record(|record| record.attempts += 1);
+        let attempt = this.service.call(Request::from_parts(head, body));
+        drop(entered);
         this.state.set(State::Calling { attempt });
     }
 

@@ -84,21 +84,26 @@ impl<F: Finish> Watch<F> {
     }
 
     /// Goes on to follow the body of the response.
-    pub(crate) fn follow<B>(mut self, response: Response<B>) -> Response<Tracked<B, Self>>
+    pub(crate) fn follow<B>(self, response: Response<B>) -> Response<Tracked<B, Self>>
     where
         B: Body,
         B::Error: Into<BoxError>,
     {
+        follow(&mut Some(self), response)
+    }
+
+    /// Judges the head of the response. False if there is nothing more to wait for.
+    fn goes_on<B: Body>(&mut self, response: &Response<B>) -> bool {
         let over = response.body().is_end_stream();
         self.known = self.judge.head(response.status(), response.headers(), over);
         self.with(Finish::head);
-        if over || self.hold == Hold::Head {
-            let ending = self.known.unwrap_or_else(|| Ending::new(Outcome::Success));
-            self.finish(now(), &ending);
-            return response.map(Tracked::untracked);
-        }
         self.overdue = self.overdue_after_head;
-        response.map(|body| Tracked::new(body, self))
+        if !over && self.hold == Hold::End {
+            return true;
+        }
+        let ending = self.known.unwrap_or_else(|| Ending::new(Outcome::Success));
+        self.finish(now(), &ending);
+        false
     }
 
     fn finish(&mut self, now: Instant, ending: &Ending) {
@@ -119,6 +124,21 @@ impl<F: Finish> Watch<F> {
         let outcome = if overdue { Outcome::Failure(Failure::Timeout) } else { Outcome::Cancelled };
         self.finish(now, &Ending::new(outcome));
     }
+}
+
+/// Hands the watch on to the body of the response, if there is something to wait for in it. Most of what it takes is
+/// done where the watch lies: it is large, and a response without a body needs no copy of it.
+fn follow<F, B>(watch: &mut Option<Watch<F>>, response: Response<B>) -> Response<Tracked<B, Watch<F>>>
+where
+    F: Finish,
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let goes_on = watch.as_mut().is_some_and(|watch| watch.goes_on(&response));
+    response.map(|body| match watch.take() {
+        Some(watch) if goes_on => Tracked::new(body, watch),
+        _ => Tracked::untracked(body),
+    })
 }
 
 impl<F: Finish> OnEnd for Watch<F> {
@@ -180,12 +200,13 @@ where
         let polled = this.inner.poll(cx);
         mem::forget(unwinding);
         let result = ready!(polled);
-        let watch = this.watch.take().expect("polled once more after it was ready");
         match result {
-            Ok(response) => Poll::Ready(Ok(watch.follow(response))),
+            Ok(response) => Poll::Ready(Ok(follow(this.watch, response))),
             Err(error) => {
                 let error = error.into();
-                watch.fail(&*error);
+                if let Some(watch) = this.watch.take() {
+                    watch.fail(&*error);
+                }
                 Poll::Ready(Err(error))
             }
         }
