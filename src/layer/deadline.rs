@@ -178,7 +178,9 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         match self.layer.budget(now(), &mut request) {
             Ok(mut context) => {
-                let inner = context.enter(|| self.inner.call(request));
+                let entered = context.entered();
+                let inner = self.inner.call(request);
+                drop(entered);
                 DeadlineFuture {
                     inner: Some(inner),
                     context,
@@ -259,7 +261,10 @@ where
             return Poll::Ready(Err(this.layer.rejection(kind).into()));
         }
         let inner = this.inner.as_mut().as_pin_mut().expect("polled once more after it was ready");
-        if let Poll::Ready(result) = this.context.enter(|| inner.poll(cx)) {
+        let entered = this.context.entered();
+        let polled = inner.poll(cx);
+        drop(entered);
+        if let Poll::Ready(result) = polled {
             let (deadline, name) = (this.context.deadline, &this.layer.name);
             return Poll::Ready(match result {
                 Ok(response) => Ok(response.map(|body| DeadlineBody::new(body, deadline, name))),

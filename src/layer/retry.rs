@@ -1,7 +1,6 @@
 //! Repeats attempts that failed, as far as that is safe.
 
 use std::future::Future;
-use std::mem;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
@@ -197,15 +196,16 @@ where
         let (body, replayer) = Replay::new(body, self.layer.buffer);
 
         let mut context = CallContext { attempt: 1, record: Record::default(), ..context::current() };
-        let unused = self.inner.clone();
-        let mut service = mem::replace(&mut self.inner, unused);
-        let attempt = context.enter(|| {
-            context::record(|record| record.attempts += 1);
-            service.call(Request::from_parts(head, body))
-        });
+        // This one was polled ready; a clone waits to be, should there be another attempt.
+        let service = self.inner.clone();
+        let entered = context.entered();
+        context::record(|record| record.attempts += 1);
+        let attempt = self.inner.call(Request::from_parts(head, body));
+        drop(entered);
         RetryFuture {
             idempotent: self.layer.may_repeat(&template.method, judge),
-            layer: self.layer.clone(),
+            peek_trailers: self.layer.peek_trailers,
+            retrier: self.layer.retrier.clone(),
             service,
             template,
             replayer,
@@ -223,7 +223,8 @@ where
 pin_project! {
     /// The future of a call that may be repeated.
     pub struct RetryFuture<S, F, B, R: Body> {
-        layer: RetryLayer,
+        retrier: Retrier,
+        peek_trailers: bool,
         service: S,
         template: Parts,
         replayer: Replayer<B>,
@@ -233,7 +234,7 @@ pin_project! {
         context: CallContext,
         retries: RetryState,
         permit: Option<RetryPermit>,
-        // Boxed, since it is large and most calls have none.
+        // Boxed, since most calls have no second attempt and all would carry its room.
         latest: Option<Box<Result<Response<Peek<R>>, BoxError>>>,
         #[pin]
         state: State<F>,
@@ -263,8 +264,10 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut context = self.context;
-        let polled = context.enter(|| self.as_mut().step(cx));
-        *self.project().context = context;
+        let entered = context.entered();
+        let polled = self.as_mut().step(cx);
+        drop(entered);
+        self.project().context.record = context.record;
         polled
     }
 }
@@ -314,7 +317,6 @@ where
     /// Judges an attempt that has a head or an error, and decides what follows.
     fn ended(self: Pin<&mut Self>, cx: &mut Context<'_>, result: Result<Response<R>, BoxError>) -> Next<R> {
         let this = self.project();
-        let retrier = &this.layer.retrier;
         let mut judge = *this.judge;
         let mut result = result.map(|response| response.map(Peek::new));
         let (ending, unread) = match &mut result {
@@ -322,9 +324,9 @@ where
             Ok(response) => {
                 let over = response.body().is_end_stream();
                 let head = judge.head(response.status(), response.headers(), over);
-                match head.or_else(|| by_status(response, judge, retrier)) {
+                match head.or_else(|| by_status(response, judge, this.retrier)) {
                     Some(ending) => (Some(ending), !over),
-                    None => (peeked(response.body_mut(), &judge, this.layer.peek_trailers, cx), false),
+                    None => (peeked(response.body_mut(), &judge, *this.peek_trailers, cx), false),
                 }
             }
         };
@@ -335,7 +337,7 @@ where
 
         let attempt =
             Attempt { ending, committed: false, replayable: this.replayer.can_replay(), idempotent: *this.idempotent };
-        let (decision, permit) = retrier.decide(now(), this.context.deadline, this.retries, &attempt);
+        let (decision, permit) = this.retrier.decide(now(), this.context.deadline, this.retries, &attempt);
         match decision {
             Decision::Again { after, .. } => {
                 *this.permit = permit;
@@ -364,10 +366,10 @@ where
         }
         let mut context = context::current();
         context.attempt = this.retries.attempts();
-        let attempt = context.enter(|| {
-            context::record(|record| record.attempts += 1);
-            this.service.call(Request::from_parts(head, body))
-        });
+        let entered = context.entered();
+        context::record(|record| record.attempts += 1);
+        let attempt = this.service.call(Request::from_parts(head, body));
+        drop(entered);
         this.state.set(State::Calling { attempt });
     }
 
@@ -377,9 +379,11 @@ where
         this.replayer.commit();
         *this.latest = None;
         let response = result?;
-        let retrier = (!*this.settled).then(|| this.layer.retrier.clone());
-        let committed = Committed { retrier, attempt: this.retries.attempts() };
-        Ok(Watch::new(committed, *this.judge, Hold::End, now(), None).follow(response))
+        if *this.settled {
+            return Ok(response.map(Tracked::untracked));
+        }
+        let committed = Committed { retrier: this.retrier.clone(), attempt: this.retries.attempts() };
+        Ok(Watch::new(committed, *this.judge, Hold::End, None).follow(response))
     }
 }
 
@@ -452,15 +456,12 @@ static PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rp
 /// A response that was handed to the caller: its end pays into the budget.
 #[derive(Debug)]
 pub struct Committed {
-    /// Nothing if the head already said how the call ended.
-    retrier: Option<Retrier>,
+    retrier: Retrier,
     attempt: u32,
 }
 
 impl Finish for Committed {
     fn finish(self, now: Instant, ending: &Ending) {
-        if let Some(retrier) = self.retrier {
-            retrier.committed(now, self.attempt, ending.outcome);
-        }
+        self.retrier.committed(now, self.attempt, ending.outcome);
     }
 }

@@ -111,8 +111,7 @@ impl Forwarder {
         let judge = Auto.judge(&head.method, &head.uri, &head.headers);
         let logged = Logged::new(&self, peer, &head, route);
         let received = logged.received();
-        let started = now();
-        let mut watch = Watch::new(logged, judge, Hold::End, started, None);
+        let mut watch = Watch::new(logged, judge, Hold::End, None);
 
         let grpc = judge.is_grpc();
         let Some(route) = route else {
