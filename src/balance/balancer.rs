@@ -137,7 +137,7 @@ impl Balancer {
         rng: Rng,
     ) -> Result<Self, ConfigError> {
         if let Some(breaker) = &config.breaker {
-            Breaker::new(name.clone(), breaker.clone()).map_err(|error| error.within("breaker"))?;
+            Breaker::new(name.clone(), *breaker).map_err(|error| error.within("breaker"))?;
         }
         if let Some(outlier) = &config.outlier {
             outlier.validate().map_err(|error| error.within("outlier"))?;
@@ -211,7 +211,7 @@ impl Balancer {
 
     fn admit_endpoint(&self, next_id: &mut u64, target: &Target) -> Result<Arc<Endpoint>, ConfigError> {
         let inner = &self.0;
-        let breaker = inner.config.breaker.clone().map(|config| {
+        let breaker = inner.config.breaker.map(|config| {
             // Deaf: its changes are told here, with the name of the target beside the endpoint's.
             Breaker::build(target.name.clone(), config, Listener::default(), inner.rng.fork())
         });

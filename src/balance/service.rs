@@ -210,7 +210,7 @@ impl<B> Finish for Visit<B> {
         if let Outcome::Failure(_) = ending.outcome {
             // A peer that fails fast must not look quick: it would draw the more calls the more it fails.
             let penalty = self.elapsed(now).max(self.endpoint.latency() * FAILURE_PENALTY);
-            self.endpoint.observe(now, penalty.min(MAX_PENALTY));
+            self.endpoint.observe(now, penalty.clamp(MIN_PENALTY, MAX_PENALTY));
         }
         self.balancer.settle(now, &self.endpoint, self.ticket.take(), ending.outcome);
         // A connection whose body was not read to its end cannot be used again; dropping it closes it.
@@ -229,6 +229,8 @@ impl<B> Drop for Visit<B> {
 
 /// A failure counts as a call this many times as slow as the others.
 const FAILURE_PENALTY: u32 = 3;
+/// What failed in next to no time would not become slow by multiplication.
+const MIN_PENALTY: Duration = Duration::from_millis(1);
 /// However often it fails, an endpoint is worth another try within seconds.
 const MAX_PENALTY: Duration = Duration::from_secs(5);
 
