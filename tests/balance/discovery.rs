@@ -88,7 +88,7 @@ async fn localhost_is_found_without_a_name_server() {
     let mut channel: Channel<Plain> =
         Channel::builder(format!("dns:///localhost:{}", site.address.port())).build().unwrap();
     assert_eq!(ask(&mut channel).await, 0);
-    assert_eq!(&*channel.balancer().endpoints()[0].name(), site.address.to_string());
+    assert_eq!(channel.balancer().endpoints()[0].name(), site.address.to_string());
 }
 
 /// A name server that answers every question for an address with these, for one second.

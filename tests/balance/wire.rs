@@ -38,7 +38,9 @@ async fn server(script: impl IntoIterator<Item = Frames>) -> (SocketAddr, Arc<Mu
     let seen = streams.clone();
     tokio::spawn(async move {
         while let Ok((tcp, _)) = listener.accept().await {
-            if script.lock().unwrap().pop_front_if(|next| matches!(next, Frames::Hangup)).is_some() {
+            let hangs_up = matches!(script.lock().unwrap().front(), Some(Frames::Hangup));
+            if hangs_up {
+                script.lock().unwrap().pop_front();
                 continue;
             }
             tokio::spawn(serve(tcp, script.clone(), seen.clone()));
