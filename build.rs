@@ -5,7 +5,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     #[cfg(feature = "proto")]
     {
         let descriptors = protox::compile(["mainstay/demo/v1/greeter.proto"], ["proto"])?;
-        tonic_prost_build::configure().compile_fds(descriptors)?;
+        // Without `connect` on the clients, which would need tonic's transport in every build.
+        tonic_prost_build::configure().build_transport(false).compile_fds(descriptors)?;
     }
     Ok(())
 }

@@ -118,22 +118,40 @@ impl CallContext {
 
     /// Runs `f` in this context, and keeps what it wrote into the record, for this context and the one around it.
     pub fn enter<R>(&mut self, f: impl FnOnce() -> R) -> R {
-        struct Leave<'a>(&'a mut CallContext, Option<CallContext>);
-        impl Drop for Leave<'_> {
-            fn drop(&mut self) {
-                self.0.record = current().record;
-                // Outside of calls nothing is kept: the next call on this thread has nothing to do with this one.
-                CURRENT.set(self.1.map(|around| CallContext { record: self.0.record, ..around }));
-            }
-        }
-        let around = CURRENT.replace(Some(*self));
-        let _leave = Leave(self, around);
+        let _entered = self.entered();
         f()
+    }
+
+    /// Enters this context until the guard is dropped. For calls whose requests and futures a closure would copy.
+    #[inline]
+    pub(crate) fn entered(&mut self) -> Entered<'_> {
+        let around = CURRENT.replace(Some(*self));
+        Entered { inside: self, around }
     }
 
     /// Makes a future that runs in this context wherever it is polled.
     pub fn scope<F: Future>(self, future: F) -> Scoped<F> {
         Scoped { context: self, future }
+    }
+}
+
+/// A context that is entered; left when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Entered<'a> {
+    inside: &'a mut CallContext,
+    /// Nothing outside of calls.
+    around: Option<CallContext>,
+}
+
+impl Drop for Entered<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.inside.record = current().record;
+        // Outside of calls nothing is kept: the next call on this thread has nothing to do with this one.
+        if let Some(around) = &mut self.around {
+            around.record = self.inside.record;
+        }
+        CURRENT.set(self.around);
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The shared vocabulary, which every room may use.
-const CORE: [&str; 7] = ["context", "error", "event", "outcome", "rng", "sync", "time"];
+const CORE: [&str; 8] = ["context", "error", "event", "host_port", "outcome", "rng", "sync", "time"];
 
 /// A room, the rooms that it may import beside the core and itself, and the words that it must not contain.
 struct Room {

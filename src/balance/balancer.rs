@@ -95,6 +95,8 @@ struct Members {
 #[derive(Default)]
 struct Snapshot {
     all: Vec<Arc<Endpoint>>,
+    /// All of them, in the order of their identities.
+    by_id: Vec<Arc<Endpoint>>,
     usable: Vec<Arc<Endpoint>>,
     /// When the first of those that are left out may come back.
     recheck: Option<Instant>,
@@ -166,6 +168,14 @@ impl Balancer {
         self.0.snapshot.load().all.clone()
     }
 
+    /// The endpoint with this identity, if it is still there.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn endpoint(&self, id: u64) -> Option<Arc<Endpoint>> {
+        let snapshot = self.0.snapshot.load();
+        let at = snapshot.by_id.binary_search_by_key(&id, |endpoint| endpoint.id()).ok()?;
+        Some(snapshot.by_id[at].clone())
+    }
+
     /// How many endpoints can be used now.
     #[must_use]
     pub fn usable(&self, now: Instant) -> usize {
@@ -225,11 +235,13 @@ impl Balancer {
         self.0.resolved.send_replace(true);
     }
 
+    /// Tells whether discovery has answered.
+    pub(crate) fn is_resolved(&self) -> bool {
+        self.0.snapshot.load().version > 0 || *self.0.resolved.borrow()
+    }
+
     /// Waits until discovery has answered for the first time.
     pub(crate) async fn resolved(&self) {
-        if *self.0.resolved.borrow() {
-            return;
-        }
         // The sender lives as long as this handle, so it cannot be gone.
         let _ = self.0.resolved.subscribe().wait_for(|resolved| *resolved).await;
     }
@@ -237,6 +249,21 @@ impl Balancer {
     /// Counts changes of the set of endpoints.
     pub(crate) fn version(&self) -> u64 {
         self.0.snapshot.load().version
+    }
+
+    /// Picks an endpoint without calling it, to see who a call at `now` might go to.
+    ///
+    /// Nothing is counted towards its load. Its breaker is asked, as for a call, and given its permit back.
+    ///
+    /// # Errors
+    /// If no endpoint is usable, or the breakers of those that were drawn refuse.
+    pub fn choose(&self, now: Instant) -> Result<Arc<Endpoint>, Rejection> {
+        let Picked { endpoint, ticket } = self.pick(now, &Tried::default())?;
+        if let (Some(breaker), Some(ticket)) = (endpoint.own_breaker(), ticket) {
+            let transition = breaker.leave(now, ticket, Outcome::Cancelled);
+            self.tell(&endpoint, transition);
+        }
+        Ok(endpoint)
     }
 
     /// Picks an endpoint, rather one that was not tried yet, and asks its breaker.
@@ -338,6 +365,8 @@ impl Balancer {
 
     fn publish(&self, members: &Members, now: Instant) {
         let mut snapshot = Snapshot { all: members.order.clone(), version: members.version, ..Snapshot::default() };
+        snapshot.by_id.clone_from(&snapshot.all);
+        snapshot.by_id.sort_unstable_by_key(|endpoint| endpoint.id());
         for endpoint in &members.order {
             match endpoint.unusable(now) {
                 None => snapshot.usable.push(endpoint.clone()),

@@ -236,12 +236,14 @@ where
     F::Output: Send,
 {
     fn execute(&self, future: F) {
-        tokio::spawn(self.turn(future));
+        // Boxed: these futures are large, and to spawn one moves it several times.
+        tokio::spawn(self.turn(Box::pin(future)));
     }
 }
 
 impl<F> Turn<F> {
     /// The future itself, to ask the connection for a graceful shutdown.
+    #[cfg(feature = "proxy")]
     pub(crate) fn future(self: Pin<&mut Self>) -> Pin<&mut F> {
         self.project().future
     }

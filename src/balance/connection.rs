@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use crate::balance::balancer::Balancer;
 use crate::balance::coalesce::coalesce;
 use crate::balance::endpoint::Endpoint;
+use crate::error;
 use crate::error::BoxError;
 use crate::error::TransportError;
 use crate::event::Event;
@@ -147,7 +148,11 @@ where
     ) -> Result<(Response<Incoming>, Loan<B>), TransportError> {
         match &**self {
             Self::Http2(flight) => {
-                let mut sender = shared(flight, balancer, endpoint, config).await?;
+                let current = current(flight, balancer, endpoint);
+                let mut sender = match current.get() {
+                    Some(made) => made.clone().map_err(Refused::into_error)?,
+                    None => Box::pin(made(&current, balancer, endpoint, config)).await?,
+                };
                 let response = sender.try_send_request(request).await.map_err(|error| unsent(error, false))?;
                 Ok((response, None))
             }
@@ -155,7 +160,10 @@ where
                 let repeatable = request.method().is_idempotent();
                 let (mut sender, reused) = match checkout(idle, balancer, endpoint) {
                     Some(sender) => (sender, true),
-                    None => (open(balancer, endpoint, config, handshake1).await.map_err(Refused::into_error)?, false),
+                    None => {
+                        let opened = Box::pin(open(balancer, endpoint, config, handshake1)).await;
+                        (opened.map_err(Refused::into_error)?, false)
+                    }
                 };
                 let sent = sender.try_send_request(request).await;
                 let response = sent.map_err(|error| unsent(error, reused && repeatable))?;
@@ -183,8 +191,9 @@ fn checkout<B>(
     sender
 }
 
-async fn shared<B>(
-    flight: &Mutex<Arc<Flight<B>>>,
+/// Waits for the connection that is being made, or makes it.
+async fn made<B>(
+    flight: &Flight<B>,
     balancer: &Balancer,
     endpoint: &Endpoint,
     config: &ConnectConfig,
@@ -193,12 +202,8 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    let current = current(flight, balancer, endpoint);
-    let made = match current.get() {
-        Some(made) => made,
-        // Should the caller that makes the connection go away, another that waits takes over.
-        None => current.get_or_init(|| open(balancer, endpoint, config, handshake2)).await,
-    };
+    // Should the caller that makes the connection go away, another that waits takes over.
+    let made = flight.get_or_init(|| open(balancer, endpoint, config, handshake2)).await;
     made.clone().map_err(Refused::into_error)
 }
 
@@ -330,7 +335,7 @@ fn unsent<B>(mut error: TrySendError<Request<B>>, stale: bool) -> TransportError
 /// h2 reports a GOAWAY of the peer only for streams beyond the last one that it names, so such an error proves that
 /// the stream was not processed (RFC 9113, 6.8).
 pub(crate) fn broken(error: hyper::Error) -> TransportError {
-    let (failure, reach, reset) = match source::<h2::Error>(&error) {
+    let (failure, reach, reset) = match error::find::<h2::Error>(&error) {
         None if error.is_parse() => (Failure::Protocol, Reach::Processed, None),
         None => (Failure::Reset, Reach::Processed, None),
         Some(h2) => {
@@ -349,15 +354,4 @@ pub(crate) fn broken(error: hyper::Error) -> TransportError {
         Some(code) => transport.with_reset(code),
         None => transport,
     }
-}
-
-fn source<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<E>() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
 }

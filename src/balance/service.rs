@@ -113,7 +113,10 @@ where
     B::Error: Into<BoxError>,
 {
     let Balance { balancer, connections, authority } = balance;
-    balancer.resolved().await;
+    if !balancer.is_resolved() {
+        // Boxed, as what follows is: what happens once must not make the future of every call larger.
+        Box::pin(balancer.resolved()).await;
+    }
     let started = now();
     // Where nothing retries, what is on record are endpoints of other calls.
     let context = context::current();
@@ -126,7 +129,7 @@ where
     let judge = Auto.judge(request.method(), request.uri(), request.headers());
     let endpoint = picked.endpoint.clone();
     let slot = connections.slot(&balancer, &endpoint);
-    let mut watch = Watch::new(Visit::new(&balancer, picked, started), judge, Hold::End, started, None);
+    let mut watch = Watch::new(Visit::new(&balancer, picked, started), judge, Hold::End, None);
     let request = address(request, connections.config().protocol, authority.as_ref(), &endpoint);
     match slot.send(&balancer, &endpoint, connections.config(), request).await {
         Ok((response, loan)) => {
@@ -203,14 +206,12 @@ impl<B> Finish for Visit<B> {
     fn head(&mut self) {
         self.answered = true;
         let now = now();
-        self.endpoint.observe(now, self.elapsed(now));
+        self.endpoint.answered(now, self.elapsed(now));
     }
 
     fn finish(mut self, now: Instant, ending: &Ending) {
         if let Outcome::Failure(_) = ending.outcome {
-            // A peer that fails fast must not look quick: it would draw the more calls the more it fails.
-            let penalty = self.elapsed(now).max(self.endpoint.latency() * FAILURE_PENALTY);
-            self.endpoint.observe(now, penalty.clamp(MIN_PENALTY, MAX_PENALTY));
+            self.endpoint.failed(now, self.elapsed(now));
         }
         self.balancer.settle(now, &self.endpoint, self.ticket.take(), ending.outcome);
         // A connection whose body was not read to its end cannot be used again; dropping it closes it.
@@ -226,13 +227,6 @@ impl<B> Drop for Visit<B> {
         self.endpoint.leave();
     }
 }
-
-/// A failure counts as a call this many times as slow as the others.
-const FAILURE_PENALTY: u32 = 3;
-/// What failed in next to no time would not become slow by multiplication.
-const MIN_PENALTY: Duration = Duration::from_millis(1);
-/// However often it fails, an endpoint is worth another try within seconds.
-const MAX_PENALTY: Duration = Duration::from_secs(5);
 
 impl<B> Clone for Balance<B> {
     fn clone(&self) -> Self {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::ConfigError;
 use crate::error::Rejection;
@@ -125,6 +126,7 @@ impl Breaker {
     }
 
     /// When an open breaker will admit its first probe.
+    #[cfg(feature = "client")]
     pub(crate) fn open_until(&self) -> Option<Instant> {
         lock(&self.0.policy).open_until()
     }
@@ -133,7 +135,9 @@ impl Breaker {
     pub(crate) fn enter(&self, now: Instant) -> (Result<Ticket, Rejection>, Option<Transition>) {
         let (admission, transition) = lock(&self.0.policy).admit(now);
         let admission = admission.map_err(|retry_after| {
-            Rejection::new(RejectionKind::BreakerOpen, self.0.name.clone()).with_retry_after(retry_after)
+            let rejection = Rejection::new(RejectionKind::BreakerOpen, self.0.name.clone());
+            // One that is forced open knows no time at which it is worth asking again.
+            if retry_after == Duration::MAX { rejection } else { rejection.with_retry_after(retry_after) }
         });
         (admission, transition)
     }

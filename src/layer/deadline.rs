@@ -9,8 +9,6 @@ use std::task::ready;
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::HeaderName;
-use http::HeaderValue;
 use http::Request;
 use http::Response;
 use http_body::Body;
@@ -32,6 +30,7 @@ use crate::policy::deadline::earliest;
 use crate::policy::deadline::is_past;
 use crate::policy::deadline::remaining;
 use crate::protocol::grpc_timeout;
+use crate::protocol::grpc_timeout::GRPC_TIMEOUT;
 use crate::protocol::headers::is_grpc;
 use crate::time::Instant;
 use crate::time::now;
@@ -179,7 +178,9 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         match self.layer.budget(now(), &mut request) {
             Ok(mut context) => {
-                let inner = context.enter(|| self.inner.call(request));
+                let entered = context.entered();
+                let inner = self.inner.call(request);
+                drop(entered);
                 DeadlineFuture {
                     inner: Some(inner),
                     context,
@@ -204,13 +205,10 @@ where
 
 /// Tells the peer how much time is left. Nothing is left in no header: such a call is not sent.
 pub(crate) fn write_timeout(headers: &mut HeaderMap, left: Duration) {
-    let value = grpc_timeout::encode(left).and_then(|encoded| HeaderValue::from_str(encoded.as_str()).ok());
-    if let Some(value) = value {
-        headers.insert(GRPC_TIMEOUT, value);
+    if let Some(value) = grpc_timeout::encode(left) {
+        headers.insert(&GRPC_TIMEOUT, value.into());
     }
 }
-
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 pin_project! {
     /// A timer that is set the first time that something has to wait: many calls never need one.
@@ -263,7 +261,10 @@ where
             return Poll::Ready(Err(this.layer.rejection(kind).into()));
         }
         let inner = this.inner.as_mut().as_pin_mut().expect("polled once more after it was ready");
-        if let Poll::Ready(result) = this.context.enter(|| inner.poll(cx)) {
+        let entered = this.context.entered();
+        let polled = inner.poll(cx);
+        drop(entered);
+        if let Poll::Ready(result) = polled {
             let (deadline, name) = (this.context.deadline, &this.layer.name);
             return Poll::Ready(match result {
                 Ok(response) => Ok(response.map(|body| DeadlineBody::new(body, deadline, name))),

@@ -151,7 +151,8 @@ where
             Err(rejection) => return GuardFuture::refused(rejection),
         };
         let judge = self.layer.classify.judge(request.method(), request.uri(), request.headers());
-        let watch = Watch::new(Held(permit), judge, self.layer.hold, started, self.layer.cancelled_after);
+        let patience = self.layer.cancelled_after.and_then(|after| started.checked_add(after));
+        let watch = Watch::new(Held(permit), judge, self.layer.hold, patience);
         GuardFuture { state: State::Calling { inner: Watched::new(watch, || self.inner.call(request)) } }
     }
 }

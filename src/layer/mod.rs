@@ -46,6 +46,8 @@ pub use respond::Respond;
 pub use respond::RespondBody;
 pub use respond::RespondFuture;
 pub use respond::RespondLayer;
+#[cfg(feature = "proxy")]
+pub(crate) use respond::reply;
 pub use retry::Committed;
 pub use retry::Retry;
 pub use retry::RetryFuture;

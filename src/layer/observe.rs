@@ -131,7 +131,7 @@ where
         let told = Told { layer: self.layer.clone(), span, started };
         told.layer.listener.hear(&Scope::new(&told.layer.name), &Event::Started { span });
         let judge = Auto.judge(request.method(), request.uri(), request.headers());
-        let watch = Watch::new(told, judge, Hold::End, started, None);
+        let watch = Watch::new(told, judge, Hold::End, None);
         Watched::new(watch, || self.inner.call(request))
     }
 }

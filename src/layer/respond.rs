@@ -35,6 +35,8 @@ use crate::layer::catch_panic::Panicked;
 use crate::outcome::Failure;
 use crate::protocol::Code;
 use crate::protocol::headers::is_grpc;
+use crate::protocol::status::GRPC_MESSAGE;
+use crate::protocol::status::GRPC_STATUS;
 use crate::protocol::status::encode_message;
 
 /// Answers calls that failed in the layers below, so that nothing above sees an error.
@@ -197,9 +199,29 @@ where
     }
 }
 
+/// What an error becomes.
+struct Answer {
+    http: StatusCode,
+    grpc: Code,
+    message: String,
+    retry_after: Option<Duration>,
+}
+
+/// Answers a call that goes no further, in the words of its protocol.
+#[cfg(feature = "proxy")]
+pub(crate) fn reply<R>(grpc: bool, http: StatusCode, code: Code, message: &str) -> Response<RespondBody<R>> {
+    Answer { http, grpc: code, message: message.to_owned(), retry_after: None }.into_response(grpc)
+}
+
 impl RespondLayer {
     fn answer<R>(self, grpc: bool, error: &(dyn Error + 'static)) -> Response<RespondBody<R>> {
-        let answer = Answer::to(error, self.overloaded);
+        Answer::to(error, self.overloaded).into_response(grpc)
+    }
+}
+
+impl Answer {
+    fn into_response<R>(self, grpc: bool) -> Response<RespondBody<R>> {
+        let answer = self;
         let mut response = Response::new(RespondBody { source: Source::Text { text: None } });
         if grpc {
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -220,14 +242,6 @@ impl RespondLayer {
     }
 }
 
-/// What an error becomes.
-struct Answer {
-    http: StatusCode,
-    grpc: Code,
-    message: String,
-    retry_after: Option<Duration>,
-}
-
 impl Answer {
     fn to(error: &(dyn Error + 'static), overloaded: Code) -> Self {
         let message = chain(error);
@@ -246,9 +260,9 @@ impl Answer {
     }
 
     fn write_grpc(&self, headers: &mut HeaderMap) {
-        headers.insert(GRPC_STATUS, HeaderValue::from_static(self.grpc.digits()));
+        headers.insert(&GRPC_STATUS, HeaderValue::from_static(self.grpc.digits()));
         if let Ok(message) = HeaderValue::from_str(&encode_message(&self.message)) {
-            headers.insert(GRPC_MESSAGE, message);
+            headers.insert(&GRPC_MESSAGE, message);
         }
         if let Some(after) = self.retry_after {
             let milliseconds = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
@@ -291,8 +305,6 @@ fn chain(error: &(dyn Error + 'static)) -> String {
     line
 }
 
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
 pin_project! {

@@ -1,7 +1,6 @@
 //! Repeats attempts that failed, as far as that is safe.
 
 use std::future::Future;
-use std::mem;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
@@ -100,7 +99,7 @@ use crate::time::now;
 #[derive(Clone, Debug)]
 pub struct RetryLayer {
     retrier: Retrier,
-    also: Vec<Method>,
+    methods: Vec<Method>,
     buffer: usize,
     peek_trailers: bool,
 }
@@ -108,11 +107,15 @@ pub struct RetryLayer {
 /// Enough for most unary calls, and little enough to be kept for each of a thousand calls at once.
 const DEFAULT_BUFFER: usize = 64 * 1024;
 
+/// RFC 9110, 9.2.2.
+const IDEMPOTENT: [Method; 6] =
+    [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE];
+
 impl Retrier {
     /// Makes a tower layer of this retrier. Every layer made of it shares its budget.
     #[must_use]
     pub fn layer(&self) -> RetryLayer {
-        RetryLayer { retrier: self.clone(), also: Vec::new(), buffer: DEFAULT_BUFFER, peek_trailers: false }
+        RetryLayer { retrier: self.clone(), methods: IDEMPOTENT.to_vec(), buffer: DEFAULT_BUFFER, peek_trailers: false }
     }
 }
 
@@ -120,7 +123,14 @@ impl RetryLayer {
     /// Repeats requests of this method too, though it is not idempotent.
     #[must_use]
     pub fn also(mut self, method: Method) -> Self {
-        self.also.push(method);
+        self.methods.push(method);
+        self
+    }
+
+    /// Repeats requests of these methods and no others. Default: the idempotent ones.
+    #[must_use]
+    pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
+        self.methods = methods.into_iter().collect();
         self
     }
 
@@ -140,7 +150,7 @@ impl RetryLayer {
     }
 
     fn may_repeat(&self, method: &Method, judge: Judge) -> bool {
-        judge.is_grpc() || method.is_idempotent() || self.also.contains(method)
+        judge.is_grpc() || self.methods.contains(method)
     }
 }
 
@@ -186,15 +196,16 @@ where
         let (body, replayer) = Replay::new(body, self.layer.buffer);
 
         let mut context = CallContext { attempt: 1, record: Record::default(), ..context::current() };
-        let unused = self.inner.clone();
-        let mut service = mem::replace(&mut self.inner, unused);
-        let attempt = context.enter(|| {
-            context::record(|record| record.attempts += 1);
-            service.call(Request::from_parts(head, body))
-        });
+        // This one was polled ready; a clone waits to be, should there be another attempt.
+        let service = self.inner.clone();
+        let entered = context.entered();
+        context::record(|record| record.attempts += 1);
+        let attempt = self.inner.call(Request::from_parts(head, body));
+        drop(entered);
         RetryFuture {
             idempotent: self.layer.may_repeat(&template.method, judge),
-            layer: self.layer.clone(),
+            peek_trailers: self.layer.peek_trailers,
+            retrier: self.layer.retrier.clone(),
             service,
             template,
             replayer,
@@ -212,7 +223,8 @@ where
 pin_project! {
     /// The future of a call that may be repeated.
     pub struct RetryFuture<S, F, B, R: Body> {
-        layer: RetryLayer,
+        retrier: Retrier,
+        peek_trailers: bool,
         service: S,
         template: Parts,
         replayer: Replayer<B>,
@@ -222,7 +234,8 @@ pin_project! {
         context: CallContext,
         retries: RetryState,
         permit: Option<RetryPermit>,
-        latest: Option<Result<Response<Peek<R>>, BoxError>>,
+        // Boxed, since most calls have no second attempt and all would carry its room.
+        latest: Option<Box<Result<Response<Peek<R>>, BoxError>>>,
         #[pin]
         state: State<F>,
     }
@@ -251,8 +264,10 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut context = self.context;
-        let polled = context.enter(|| self.as_mut().step(cx));
-        *self.project().context = context;
+        let entered = context.entered();
+        let polled = self.as_mut().step(cx);
+        drop(entered);
+        self.project().context.record = context.record;
         polled
     }
 }
@@ -289,7 +304,7 @@ where
                         None => {
                             this.state.set(State::Finished);
                             // What the peer answered tells the caller more than that there is no other attempt.
-                            let result = this.latest.take().expect("an attempt ended before this one");
+                            let result = *this.latest.take().expect("an attempt ended before this one");
                             return Poll::Ready(self.commit(result));
                         }
                     }
@@ -302,7 +317,6 @@ where
     /// Judges an attempt that has a head or an error, and decides what follows.
     fn ended(self: Pin<&mut Self>, cx: &mut Context<'_>, result: Result<Response<R>, BoxError>) -> Next<R> {
         let this = self.project();
-        let retrier = &this.layer.retrier;
         let mut judge = *this.judge;
         let mut result = result.map(|response| response.map(Peek::new));
         let (ending, unread) = match &mut result {
@@ -310,9 +324,9 @@ where
             Ok(response) => {
                 let over = response.body().is_end_stream();
                 let head = judge.head(response.status(), response.headers(), over);
-                match head.or_else(|| by_status(response, judge, retrier)) {
+                match head.or_else(|| by_status(response, judge, this.retrier)) {
                     Some(ending) => (Some(ending), !over),
-                    None => (peeked(response.body_mut(), &judge, this.layer.peek_trailers, cx), false),
+                    None => (peeked(response.body_mut(), &judge, *this.peek_trailers, cx), false),
                 }
             }
         };
@@ -323,11 +337,12 @@ where
 
         let attempt =
             Attempt { ending, committed: false, replayable: this.replayer.can_replay(), idempotent: *this.idempotent };
-        let (decision, permit) = retrier.decide(now(), this.context.deadline, this.retries, &attempt);
+        let (decision, permit) = this.retrier.decide(now(), this.context.deadline, this.retries, &attempt);
         match decision {
             Decision::Again { after, .. } => {
                 *this.permit = permit;
-                *this.latest = Some(if unread { result.map(without_body) } else { result });
+                let result = if unread { result.map(without_body) } else { result };
+                *this.latest = Some(Box::new(result));
                 if after.is_zero() { Next::Ready } else { Next::Wait(sleep(after)) }
             }
             Decision::Done(stop) => {
@@ -335,7 +350,7 @@ where
                 match this.latest.take() {
                     // Our own refusal says nothing about the call: the caller gets what the peer answered (spec case
                     // R14).
-                    Some(latest) if ending.outcome == Outcome::Rejected => Next::Return(latest),
+                    Some(latest) if ending.outcome == Outcome::Rejected => Next::Return(*latest),
                     _ => Next::Return(result),
                 }
             }
@@ -351,10 +366,10 @@ where
         }
         let mut context = context::current();
         context.attempt = this.retries.attempts();
-        let attempt = context.enter(|| {
-            context::record(|record| record.attempts += 1);
-            this.service.call(Request::from_parts(head, body))
-        });
+        let entered = context.entered();
+        context::record(|record| record.attempts += 1);
+        let attempt = this.service.call(Request::from_parts(head, body));
+        drop(entered);
         this.state.set(State::Calling { attempt });
     }
 
@@ -364,9 +379,11 @@ where
         this.replayer.commit();
         *this.latest = None;
         let response = result?;
-        let retrier = (!*this.settled).then(|| this.layer.retrier.clone());
-        let committed = Committed { retrier, attempt: this.retries.attempts() };
-        Ok(Watch::new(committed, *this.judge, Hold::End, now(), None).follow(response))
+        if *this.settled {
+            return Ok(response.map(Tracked::untracked));
+        }
+        let committed = Committed { retrier: this.retrier.clone(), attempt: this.retries.attempts() };
+        Ok(Watch::new(committed, *this.judge, Hold::End, None).follow(response))
     }
 }
 
@@ -439,15 +456,12 @@ static PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rp
 /// A response that was handed to the caller: its end pays into the budget.
 #[derive(Debug)]
 pub struct Committed {
-    /// Nothing if the head already said how the call ended.
-    retrier: Option<Retrier>,
+    retrier: Retrier,
     attempt: u32,
 }
 
 impl Finish for Committed {
     fn finish(self, now: Instant, ending: &Ending) {
-        if let Some(retrier) = self.retrier {
-            retrier.committed(now, self.attempt, ending.outcome);
-        }
+        self.retrier.committed(now, self.attempt, ending.outcome);
     }
 }

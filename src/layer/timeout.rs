@@ -101,7 +101,9 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let mut context = context::current();
         context.attempt_deadline = deadline_after(now(), self.layer.timeout);
-        let inner = context.enter(|| self.inner.call(request));
+        let entered = context.entered();
+        let inner = self.inner.call(request);
+        drop(entered);
         TimeoutFuture { inner: Some(inner), context, timer: Timer::default(), name: self.layer.name.clone() }
     }
 }
@@ -129,7 +131,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let inner = this.inner.as_mut().as_pin_mut().expect("polled once more after it was ready");
-        if let Poll::Ready(result) = this.context.enter(|| inner.poll(cx)) {
+        let entered = this.context.entered();
+        let polled = inner.poll(cx);
+        drop(entered);
+        if let Poll::Ready(result) = polled {
             return Poll::Ready(result.map_err(Into::into));
         }
         if this.timer.poll(cx, this.context.attempt_deadline).is_pending() {

@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
-use std::time::Duration;
 
 use http::Response;
 use http_body::Body;
@@ -15,6 +14,7 @@ use pin_project_lite::pin_project;
 
 use crate::context;
 use crate::error::BoxError;
+use crate::layer::catch_panic::Panicked;
 use crate::outcome::Ending;
 use crate::outcome::Failure;
 use crate::outcome::Outcome;
@@ -63,16 +63,9 @@ pub struct Watch<F: Finish> {
 }
 
 impl<F: Finish> Watch<F> {
-    /// Starts to follow an attempt. `cancelled_after` counts callers who give up later than that as timeouts.
-    pub(crate) fn new(
-        finish: F,
-        judge: Judge,
-        hold: Hold,
-        started: Instant,
-        cancelled_after: Option<Duration>,
-    ) -> Self {
+    /// Starts to follow an attempt. Callers who give up later than `patience` count as timeouts.
+    pub(crate) fn new(finish: F, judge: Judge, hold: Hold, patience: Option<Instant>) -> Self {
         let context = context::current();
-        let patience = cancelled_after.and_then(|after| started.checked_add(after));
         let overdue_after_head = earliest(context.deadline, patience);
         let overdue = earliest(overdue_after_head, context.attempt_deadline);
         Self { finish: Some(finish), judge, known: None, hold, overdue, overdue_after_head }
@@ -87,26 +80,35 @@ impl<F: Finish> Watch<F> {
 
     /// Ends it with an error, before there was a response.
     pub(crate) fn fail(mut self, error: &(dyn Error + 'static)) {
-        let ending = self.judge.error(error);
+        let ending = match error.is::<Panicked>() {
+            // The judge knows no handlers: it would take this for a connection that died.
+            true => Ending::new(Outcome::Failure(Failure::Server)),
+            false => self.judge.error(error),
+        };
         self.finish(now(), &ending);
     }
 
     /// Goes on to follow the body of the response.
-    pub(crate) fn follow<B>(mut self, response: Response<B>) -> Response<Tracked<B, Self>>
+    pub(crate) fn follow<B>(self, response: Response<B>) -> Response<Tracked<B, Self>>
     where
         B: Body,
         B::Error: Into<BoxError>,
     {
-        let (head, body) = response.into_parts();
-        self.overdue = self.overdue_after_head;
-        let over = body.is_end_stream();
-        self.known = self.judge.head(head.status, &head.headers, over);
+        follow(&mut Some(self), response)
+    }
+
+    /// Judges the head of the response. False if there is nothing more to wait for.
+    fn goes_on<B: Body>(&mut self, response: &Response<B>) -> bool {
+        let over = response.body().is_end_stream();
+        self.known = self.judge.head(response.status(), response.headers(), over);
         self.with(Finish::head);
-        if over || self.hold == Hold::Head {
-            let ending = self.known.unwrap_or_else(|| Ending::new(Outcome::Success));
-            self.finish(now(), &ending);
+        self.overdue = self.overdue_after_head;
+        if !over && self.hold == Hold::End {
+            return true;
         }
-        Response::from_parts(head, Tracked::new(body, self))
+        let ending = self.known.unwrap_or_else(|| Ending::new(Outcome::Success));
+        self.finish(now(), &ending);
+        false
     }
 
     fn finish(&mut self, now: Instant, ending: &Ending) {
@@ -127,6 +129,21 @@ impl<F: Finish> Watch<F> {
         let outcome = if overdue { Outcome::Failure(Failure::Timeout) } else { Outcome::Cancelled };
         self.finish(now, &Ending::new(outcome));
     }
+}
+
+/// Hands the watch on to the body of the response, if there is something to wait for in it. Most of what it takes is
+/// done where the watch lies: it is large, and a response without a body needs no copy of it.
+fn follow<F, B>(watch: &mut Option<Watch<F>>, response: Response<B>) -> Response<Tracked<B, Watch<F>>>
+where
+    F: Finish,
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let goes_on = watch.as_mut().is_some_and(|watch| watch.goes_on(&response));
+    response.map(|body| match watch.take() {
+        Some(watch) if goes_on => Tracked::new(body, watch),
+        _ => Tracked::untracked(body),
+    })
 }
 
 impl<F: Finish> OnEnd for Watch<F> {
@@ -193,12 +210,13 @@ where
         let polled = this.inner.poll(cx);
         mem::forget(unwinding);
         let result = ready!(polled);
-        let watch = this.watch.take().expect("polled once more after it was ready");
         match result {
-            Ok(response) => Poll::Ready(Ok(watch.follow(response))),
+            Ok(response) => Poll::Ready(Ok(follow(this.watch, response))),
             Err(error) => {
                 let error = error.into();
-                watch.fail(&*error);
+                if let Some(watch) = this.watch.take() {
+                    watch.fail(&*error);
+                }
                 Poll::Ready(Err(error))
             }
         }

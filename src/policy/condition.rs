@@ -209,8 +209,14 @@ impl Conditions {
 
     /// The conditions, words first.
     pub fn iter(&self) -> impl Iterator<Item = Condition> + '_ {
-        let words = WORDS.iter().enumerate().filter(|(bit, _)| self.words & (1 << bit) != 0);
-        words.map(|(_, (condition, _))| *condition).chain(self.statuses.iter().copied().map(Condition::Status))
+        let mut words = self.words;
+        let words = std::iter::from_fn(move || {
+            let bit = words.trailing_zeros() as usize;
+            words &= words.wrapping_sub(1);
+            // None of 32 bits is the 33rd, which is no word.
+            WORDS.get(bit).map(|(condition, _)| *condition)
+        });
+        words.chain(self.statuses.iter().copied().map(Condition::Status))
     }
 
     /// Tells whether there is none.

@@ -32,6 +32,7 @@
 
 pub mod backoff;
 pub mod breaker;
+mod breaker_config;
 pub mod budget;
 pub mod condition;
 pub mod deadline;

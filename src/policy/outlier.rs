@@ -202,7 +202,6 @@ impl Ejection {
             let back = out.end().unwrap_or(now);
             self.out = None;
             self.returned = self.returned.saturating_add(1);
-            self.run = 0;
             self.healthy_since = Some(back);
             self.probation = Some(Out { since: back, length: config.base_ejection_time });
         }

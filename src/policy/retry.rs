@@ -179,18 +179,19 @@ impl RetryState {
         let left = ending.outcome.is_failure() && self.transparent < config.max_transparent;
         match ending.reach {
             Reach::NotSent => left,
-            // Once per call (A6): a second refusal is an ordinary UNAVAILABLE.
+            // "the client library will immediately retry it once. If this fails, then the RPC will be handled by the
+            // configured retry policy." - A6, Transparent Retries
             Reach::Unprocessed => left && !self.refused,
             Reach::Processed => false,
         }
     }
 
     fn transparent_wait(&mut self, config: &RetryConfig, ending: &Ending, random: u64) -> Duration {
-        let first = self.transparent == 0;
+        let at_once = self.transparent == 0 || ending.reach == Reach::Unprocessed;
         self.transparent += 1;
         self.refused |= ending.reach == Reach::Unprocessed;
         // Waiting from the second on: a peer that drops every connection must not make us spin.
-        if first { Duration::ZERO } else { self.transparent_backoff.next(&config.backoff, random) }
+        if at_once { Duration::ZERO } else { self.transparent_backoff.next(&config.backoff, random) }
     }
 
     fn policy_wait(&mut self, config: &RetryConfig, attempt: &Attempt, random: u64) -> Result<Duration, Stop> {

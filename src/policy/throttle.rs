@@ -66,8 +66,8 @@ impl Throttle {
     /// Tells whether retries are on.
     #[must_use]
     pub fn allows(&self) -> bool {
-        // "if token_count is less than or equal to the threshold, defined to be (maxTokens / 2), then RPCs will not
-        // be retried" - A6, throttling
+        // "If `token_count` is less than or equal to the threshold, defined to be `(maxTokens / 2)`, then RPCs will not
+        // be retried" - A6, Throttling Retry Attempts and Hedged RPCs
         self.tokens > self.max / 2
     }
 }

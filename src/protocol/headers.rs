@@ -1,7 +1,5 @@
 //! Rules about headers that a proxy keeps, as functions of a header map.
 
-use std::net::IpAddr;
-
 use bytes::Bytes;
 use http::HeaderMap;
 use http::HeaderName;
@@ -30,11 +28,9 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     // A value is cheap to clone; the map cannot be read and changed at once.
     while let Some(value) = headers.get_all(header::CONNECTION).iter().nth(index).cloned() {
         for name in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            let Ok(name) = std::str::from_utf8(name) else { continue };
             // Whoever sends `te` must name it here, and its one value that goes on is decided below.
-            if let Ok(name) = HeaderName::from_bytes(name)
-                && name != header::CONNECTION
-                && name != header::TE
-            {
+            if !name.eq_ignore_ascii_case("connection") && !name.eq_ignore_ascii_case("te") {
                 headers.remove(name);
             }
         }
@@ -47,9 +43,11 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Adds an address to `x-forwarded-for`, in one line, since many servers read only the first.
-///
-/// An IPv4 address in IPv6 form is written as IPv4.
-pub fn append_forwarded_for(headers: &mut HeaderMap, address: IpAddr) {
+pub fn append_forwarded_for(headers: &mut HeaderMap, address: &HeaderValue) {
+    if !headers.contains_key(&X_FORWARDED_FOR) {
+        headers.insert(&X_FORWARDED_FOR, address.clone());
+        return;
+    }
     let mut line = Vec::with_capacity(64);
     for value in headers.get_all(&X_FORWARDED_FOR) {
         if !value.is_empty() {
@@ -57,8 +55,8 @@ pub fn append_forwarded_for(headers: &mut HeaderMap, address: IpAddr) {
             line.extend_from_slice(b", ");
         }
     }
-    line.extend_from_slice(address.to_canonical().to_string().as_bytes());
-    let value = HeaderValue::from_maybe_shared(Bytes::from(line)).expect("it is made of header values and an address");
+    line.extend_from_slice(address.as_bytes());
+    let value = HeaderValue::from_maybe_shared(Bytes::from(line)).expect("it is made of header values");
     headers.insert(&X_FORWARDED_FOR, value);
 }
 

@@ -33,6 +33,27 @@
 //! | 501, 505, 511 | `Success` |
 //! | other 5xx | `Failure(Server)` |
 //! | any other | `Success`, once the body is complete |
+//!
+//! # Examples
+//! ```
+//! use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+//! use mainstay::protocol::{Auto, Classify, End};
+//! use mainstay::{Failure, Outcome};
+//!
+//! let mut request = HeaderMap::new();
+//! request.insert("content-type", HeaderValue::from_static("application/grpc"));
+//! let mut judge = Auto.judge(&Method::POST, &Uri::from_static("/demo.Orders/Place"), &request);
+//!
+//! // The head of a gRPC answer decides nothing, its trailers do.
+//! assert!(judge.head(StatusCode::OK, &request, false).is_none());
+//! let mut trailers = HeaderMap::new();
+//! trailers.insert("grpc-status", HeaderValue::from_static("8"));
+//! let ending = judge.end(End::Eos(Some(&trailers)));
+//! assert_eq!(ending.outcome, Outcome::Failure(Failure::Overload));
+//!
+//! // A body that ends without any is no success.
+//! assert_eq!(judge.end(End::Eos(None)).outcome, Outcome::Failure(Failure::Protocol));
+//! ```
 
 use std::error::Error;
 

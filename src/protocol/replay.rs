@@ -13,6 +13,20 @@
 //! the caller's body belongs to no attempt. It lies in the shared state, is lent to the attempt that polls it, and an
 //! attempt that was replaced gets an error instead, by which its connection lets go of it.
 //!
+//! # Examples
+//! ```
+//! # use http_body_util::{BodyExt, Full};
+//! # use mainstay::protocol::Replay;
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), mainstay::BoxError> {
+//! let order = Full::from("two espressos");
+//! let (first, replayer) = Replay::new(order, 64 * 1024);
+//! first.collect().await?;
+//!
+//! let second = replayer.again().expect("the order is smaller than the limit");
+//! assert_eq!(second.collect().await?.to_bytes(), "two espressos");
+//! # Ok(()) }
+//! ```
+//!
 //! Rejected: a body that the attempt owns and hands back in `Drop`. The next attempt would wait for the connection of
 //! the one before.
 

@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 
 use mainstay::Channel;
 use mainstay::Event;
+use mainstay::HostPort;
 use mainstay::Scope;
-use mainstay::balance::HostPort;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 

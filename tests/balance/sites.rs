@@ -1,5 +1,7 @@
 //! Servers on loopback, in the runtime of the test.
 
+#![allow(dead_code)] // each test binary uses a part of it
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -47,6 +47,8 @@ fn envoy_5_1_each_ending_is_matched_by_these_words_and_no_others() {
         (http(503), "5xx gateway-error unavailable 503"),
         (http(504), "5xx gateway-error unavailable 504"),
         (http(599), "5xx unknown"),
+        // The peer ran out of patience, not we.
+        (Ending { outcome: Outcome::Failure(Failure::Timeout), ..http(504) }, "5xx gateway-error unavailable 504"),
         (none(Failure::Reset), "5xx gateway-error reset unavailable"),
         (none(Failure::Protocol), "5xx gateway-error reset unavailable"),
         (none(Failure::Connect), "5xx gateway-error reset connect-failure unavailable"),

@@ -203,6 +203,12 @@ fn grpc_rt_13_but_once_only() {
 }
 
 #[test]
+fn grpc_5_4_at_once_even_after_others() {
+    let attempts = [Reach::NotSent, Reach::NotSent, Reach::Unprocessed].map(unsent);
+    assert_eq!(decide(&config(), &attempts), [transparent(0), transparent(10), transparent(0)]);
+}
+
+#[test]
 fn grpc_rt_14_a_refused_stream_counts_as_no_attempt() {
     let (config, now) = (RetryConfig { max_attempts: 2, ..config() }, Clock::new().ms(0));
     let mut state = RetryState::default();
@@ -298,8 +304,7 @@ fn a_refusal_changes_nothing() {
 
 #[test]
 fn settings_out_of_range_are_named() {
-    let mut backoff = BackoffConfig::default();
-    backoff.jitter = Jitter::Proportional(2.0);
+    let backoff = BackoffConfig { jitter: Jitter::Proportional(2.0), ..BackoffConfig::default() };
     for (config, field) in [
         (RetryConfig { max_attempts: 0, ..config() }, "max_attempts"),
         (RetryConfig { max_attempts: 101, ..config() }, "max_attempts"),

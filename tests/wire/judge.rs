@@ -127,7 +127,8 @@ fn grpc_st_01_an_answer_without_a_status_is_no_success() {
         assert_eq!(ending.outcome, failure(Failure::Protocol));
         assert_eq!(ending.answer, Answer { http: Some(200), grpc: None });
     }
-    assert_eq!(judge_grpc(200, &[GRPC], true, None).outcome, failure(Failure::Protocol));
+    let ending = Judge::grpc().head(StatusCode::OK, &map(&[GRPC]), true).expect("there is nothing to wait for");
+    assert_eq!(ending.outcome, failure(Failure::Protocol));
 }
 
 #[test]
@@ -146,7 +147,9 @@ fn grpc_st_02_without_a_status_the_http_status_decides_at_the_head() {
 #[test]
 fn grpc_st_03_a_status_wins_over_the_http_status_and_the_content_type() {
     for empty in [true, false] {
-        let ending = judge_grpc(503, &[HTML, ("grpc-status", "5")], empty, None);
+        // At the head, so that it can be retried before anything is handed on.
+        let head = map(&[HTML, ("grpc-status", "5")]);
+        let ending = Judge::grpc().head(status(503), &head, empty).expect("it is final");
         assert_eq!(ending.answer, Answer { http: Some(503), grpc: Some(5) });
         assert_eq!(ending.outcome, Outcome::Success);
     }

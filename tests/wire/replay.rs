@@ -274,7 +274,16 @@ struct Raced {
     replayer: Arc<Mutex<Option<Replayer<Raced>>>>,
     next: Arc<Mutex<Option<Replay<Raced>>>>,
     bell: Arc<Bell>,
-    panics: bool,
+    then: Then,
+}
+
+/// What happens after the next attempt was made.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Then {
+    GoesOn,
+    Panics,
+    /// The replayer commits, and the next attempt is dropped.
+    Commits,
 }
 
 impl Body for Raced {
@@ -282,56 +291,81 @@ impl Body for Raced {
     type Error = Broken;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        if let Some(replayer) = self.replayer.lock().expect("no panic while it is locked").take() {
+        let replayer = self.replayer.lock().expect("no panic while it is locked").take();
+        if let Some(replayer) = replayer {
             let mut again = replayer.again().expect("all of it is kept");
             // What is kept is there; for the rest it waits until the body is given back.
             assert_eq!(poll(&mut again), Some(seen("old")));
             assert!(!again.is_end_stream() && again.size_hint().exact().is_none());
             assert_eq!(poll_with(&mut again, &Waker::from(Arc::clone(&self.bell))), None);
-            *self.next.lock().expect("no panic while it is locked") = Some(again);
-            assert!(!self.panics, "as the test wants");
+            if self.then == Then::Commits {
+                replayer.commit();
+                *self.replayer.lock().expect("no panic while it is locked") = Some(replayer);
+            } else {
+                *self.next.lock().expect("no panic while it is locked") = Some(again);
+            }
+            assert!(self.then != Then::Panics, "as the test wants");
             // The replayer goes: with it the limit, but not what the new attempt has yet to send.
         }
         Pin::new(&mut self.script).poll_frame(cx)
     }
 }
 
-fn race(step: Step, panics: bool) -> (Vec<Seen>, usize) {
+/// What is left after the race, the second attempt's bell, and how often the caller's body was dropped.
+struct Race {
+    replayer: Arc<Mutex<Option<Replayer<Raced>>>>,
+    second: Option<Replay<Raced>>,
+    panicked: bool,
+    bell: Arc<Bell>,
+    drops: Arc<AtomicUsize>,
+}
+
+fn race(step: Step, then: Then) -> Race {
     let bell = Arc::new(Bell::default());
     let (slot, next) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(None)));
-    let raced = Raced {
-        script: Script::new([data("old"), step, data("new")]),
-        replayer: Arc::clone(&slot),
-        next: Arc::clone(&next),
-        bell: Arc::clone(&bell),
-        panics,
-    };
+    let script = Script::new([data("old"), step, data("new")]);
+    let drops = Arc::clone(&script.drops);
+    let raced = Raced { script, replayer: Arc::clone(&slot), next: Arc::clone(&next), bell: Arc::clone(&bell), then };
     let (mut first, replayer) = Replay::new(raced, 4);
     assert_eq!(poll(&mut first), Some(seen("old")));
     *slot.lock().expect("no panic while it is locked") = Some(replayer);
-    match catch_unwind(AssertUnwindSafe(|| poll(&mut first))) {
-        Ok(polled) => assert!(matches!(polled, Some(Seen::Error(text)) if text.contains("another attempt"))),
-        Err(_) => assert!(panics),
+    let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut first)));
+    if let Ok(polled) = &polled {
+        assert!(matches!(polled, Some(Seen::Error(text)) if text.contains("another attempt")));
     }
-    let mut second = next.lock().expect("no panic while it is locked").take().expect("it was made");
-    (read(&mut second), bell.rings())
+    let second = next.lock().expect("no panic while it is locked").take();
+    Race { replayer: slot, second, panicked: polled.is_err(), bell, drops }
+}
+
+fn read_second(step: Step, then: Then) -> (Vec<Seen>, usize) {
+    let race = race(step, then);
+    assert_eq!(race.panicked, then == Then::Panics);
+    (read(&mut race.second.expect("it was made")), race.bell.rings())
 }
 
 #[test]
 fn what_a_replaced_attempt_gets_goes_to_the_one_that_replaced_it() {
-    assert_eq!(race(data("x"), false), (vec![seen("x"), seen("new"), Seen::End], 1));
+    assert_eq!(read_second(data("x"), Then::GoesOn), (vec![seen("x"), seen("new"), Seen::End], 1));
     assert_eq!(
-        race(data("more than the limit"), false),
+        read_second(data("more than the limit"), Then::GoesOn),
         (vec![seen("more than the limit"), seen("new"), Seen::End], 1)
     );
-    assert_eq!(race(Step::Pending, false), (vec![seen("new"), Seen::End], 1));
-    assert_eq!(race(Step::Trailers, false), (vec![Seen::Trailers(trailers()), Seen::End], 1));
-    assert_eq!(race(Step::Error, false), (vec![Seen::Error(Broken.to_string())], 1));
+    assert_eq!(read_second(Step::Pending, Then::GoesOn), (vec![seen("new"), Seen::End], 1));
+    assert_eq!(read_second(Step::Trailers, Then::GoesOn), (vec![Seen::Trailers(trailers()), Seen::End], 1));
+    assert_eq!(read_second(Step::Error, Then::GoesOn), (vec![Seen::Error(Broken.to_string())], 1));
 }
 
 #[test]
 fn a_panic_of_the_caller_fails_the_other_attempt_and_does_not_hang_it() {
-    assert_eq!(race(data("x"), true), (vec![Seen::Error("the request body panicked".to_owned())], 1));
+    assert_eq!(read_second(data("x"), Then::Panics), (vec![Seen::Error("the request body panicked".to_owned())], 1));
+}
+
+#[test]
+fn a_replaced_attempt_drops_the_callers_body_if_nobody_is_left_to_read_it() {
+    let race = race(data("x"), Then::Commits);
+    assert!(race.second.is_none());
+    assert!(race.replayer.lock().expect("no panic while it is locked").is_some());
+    assert_eq!(race.drops.load(Ordering::Relaxed), 1);
 }
 
 #[test]

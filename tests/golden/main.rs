@@ -1,0 +1,4 @@
+//! What users see, kept as text: a change shows up in review.
+#![cfg(feature = "config")]
+
+mod config;
