@@ -168,9 +168,8 @@ async fn cb12_a_layer_applied_twice_shares_its_state() {
 /// CB14: failures that come as a response.
 #[tokio::test(start_paused = true)]
 async fn cb14_a_grpc_status_or_an_http_503_in_a_response_counts() {
-    let replies: [(fn() -> Reply, fn() -> http::Request<Plain>); 3] =
-        [(|| grpc_reply(14), grpc_request), (|| trailers_only(14), grpc_request), (|| http_reply(503, "no"), get)];
-    for (reply, request) in replies {
+    let replies = [|| grpc_reply(14), || trailers_only(14), || http_reply(503, "no")];
+    for (reply, request) in replies.into_iter().zip([grpc_request, grpc_request, get]) {
         let breaker = breaker(BreakerConfig::default());
         let mut service = breaker.layer().layer(Peer::replies((0..20).map(|_| reply())));
         for _ in 0..20 {
