@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -79,6 +80,8 @@ struct Inner {
     members: Mutex<Members>,
     resolved: watch::Sender<bool>,
     turn: AtomicU64,
+    /// How long answers of this target take, in nanoseconds: an average over successes, wherever they came from.
+    typical: AtomicU64,
     rng: Rng,
     listener: Listener,
 }
@@ -151,6 +154,7 @@ impl Balancer {
             members: Mutex::default(),
             resolved: watch::Sender::new(false),
             turn: AtomicU64::new(0),
+            typical: AtomicU64::new(0),
             rng,
             listener,
         })))
@@ -376,6 +380,20 @@ impl Balancer {
             }
         }
         self.0.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// How long answers of this target take.
+    pub(crate) fn typical(&self) -> Duration {
+        Duration::from_nanos(self.0.typical.load(Ordering::Relaxed))
+    }
+
+    /// Notes how long the answers of an endpoint take that has just answered well.
+    pub(crate) fn succeeded(&self, endpoint: &Endpoint) {
+        let latency = u64::try_from(endpoint.latency().as_nanos()).unwrap_or(u64::MAX);
+        let before = self.0.typical.load(Ordering::Relaxed);
+        // Two at once may lose one of the two samples, which an average can bear.
+        let after = if before == 0 { latency } else { before - before / 16 + latency / 16 };
+        self.0.typical.store(after, Ordering::Relaxed);
     }
 
     /// Tells the endpoint how a call to it ended.

@@ -171,10 +171,10 @@ impl Endpoint {
     }
 
     /// Notes that a call failed after so long. A peer that fails fast must not look quick: it would draw the more calls
-    /// the more it fails.
-    pub(crate) fn failed(&self, now: Instant, after: Duration) {
+    /// the more it fails. So its own latency is not enough, and what answers of the others take counts too.
+    pub(crate) fn failed(&self, now: Instant, after: Duration, typical: Duration) {
         let mut averages = lock(&self.averages);
-        let penalty = averages.latency.value(now).saturating_mul(FAILURE_PENALTY);
+        let penalty = averages.latency.value(now).max(typical).saturating_mul(FAILURE_PENALTY);
         averages.cost.observe(now, after.max(penalty));
         self.cost_nanos.store(nanos(averages.cost.value(now)), Ordering::Relaxed);
     }
@@ -218,7 +218,7 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A failure counts as an answer that took this many times as long as answers do.
+/// A failure counts as an answer that took this many times as long as answers do, here or elsewhere.
 const FAILURE_PENALTY: u32 = 3;
 
 /// gRPC's factor and jitter (connection-backoff), but a shorter start and end: here a call, not a background task,

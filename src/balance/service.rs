@@ -210,8 +210,10 @@ impl<B> Finish for Visit<B> {
     }
 
     fn finish(mut self, now: Instant, ending: &Ending) {
-        if let Outcome::Failure(_) = ending.outcome {
-            self.endpoint.failed(now, self.elapsed(now));
+        match ending.outcome {
+            Outcome::Success => self.balancer.succeeded(&self.endpoint),
+            Outcome::Failure(_) => self.endpoint.failed(now, self.elapsed(now), self.balancer.typical()),
+            _ => {}
         }
         self.balancer.settle(now, &self.endpoint, self.ticket.take(), ending.outcome);
         // A connection whose body was not read to its end cannot be used again; dropping it closes it.

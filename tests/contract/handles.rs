@@ -94,7 +94,7 @@ where
     let Poll::Ready(result) = poll_once(pin!(service.call(request))).await else {
         panic!("a refusal is there at once");
     };
-    let error = result.err().expect("a refusal");
+    let Err(error) = result else { panic!("a refusal") };
     assert_eq!(rejection(&error).kind(), kind);
 }
 
@@ -279,7 +279,7 @@ async fn a_rejection_is_found_through_any_stack() {
     let future = stack.call(grpc_request());
     let (_, send) = handle.next_request().await.unwrap();
     send.send_error(refused());
-    let error = future.await.err().expect("it was refused");
+    let Err(error) = future.await else { panic!("it was refused") };
     assert_eq!(Rejection::find(&*error).map(Rejection::by), Some("below"));
 
     let mut answered = RespondLayer::new().layer(stack);

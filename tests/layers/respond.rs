@@ -17,7 +17,9 @@ use tower_layer::Layer;
 
 use crate::kit::*;
 
-fn errors() -> Vec<(&'static str, fn() -> BoxError)> {
+type MakeError = fn() -> BoxError;
+
+fn errors() -> Vec<(&'static str, MakeError)> {
     fn reject(kind: RejectionKind) -> Rejection {
         Rejection::new(kind, "orders".into())
     }
