@@ -31,13 +31,15 @@ pin_project! {
         #[pin]
         io: T,
         inspector: Inspector,
+        // What comes next in place of what the peer sends.
+        owed: &'static [u8],
     }
 }
 
 impl<T> Inspected<T> {
     /// Watches a connection that has just been accepted.
     pub(crate) fn new(io: T) -> Self {
-        Self { io, inspector: Inspector::default() }
+        Self { io, inspector: Inspector::default(), owed: &[] }
     }
 }
 
@@ -111,6 +113,8 @@ const MAX_EXTENSION: u16 = 256;
 const BROKEN: u8 = 0;
 /// The one byte that hyper takes nowhere in a chunk's extension.
 const BROKEN_EXTENSION: u8 = b'\n';
+/// What follows a broken byte: hyper does not look at a head before it seems to be complete.
+const END: &[u8] = b"\r\n\r\n";
 
 impl Default for Inspector {
     fn default() -> Self {
@@ -129,26 +133,28 @@ impl Default for Inspector {
 }
 
 impl Inspector {
-    /// Looks at what was received, and breaks one byte of what may not pass.
-    fn inspect(&mut self, bytes: &mut [u8]) {
+    /// Looks at what was received. Breaks a byte of what may not pass, and says which.
+    fn inspect(&mut self, bytes: &mut [u8]) -> Option<usize> {
         if let State::Preface(seen) = self.state
             && self.preface(seen, bytes)
         {
-            return;
+            return None;
         }
         let mut at = 0;
         while self.state != State::Aside {
             at += self.skip(&bytes[at..]);
-            let Some(byte) = bytes.get_mut(at) else { return };
+            let byte = bytes.get_mut(at)?;
             match self.step(*byte) {
                 Ok(next) => self.state = next,
                 Err(broken) => {
                     *byte = broken;
                     self.state = State::Aside;
+                    return Some(at);
                 }
             }
             at += 1;
         }
+        None
     }
 
     /// Tells HTTP/2 from HTTP/1. True if these bytes need no closer look.
@@ -313,9 +319,18 @@ fn pass(bytes: &[u8], left: u64) -> (usize, u64) {
 impl<T: AsyncRead> AsyncRead for Inspected<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
-        let before = buffer.filled().len();
-        ready!(this.io.poll_read(cx, buffer))?;
-        this.inspector.inspect(&mut buffer.filled_mut()[before..]);
+        if this.owed.is_empty() {
+            let before = buffer.filled().len();
+            ready!(this.io.poll_read(cx, buffer))?;
+            let Some(at) = this.inspector.inspect(&mut buffer.filled_mut()[before..]) else {
+                return Poll::Ready(Ok(()));
+            };
+            buffer.set_filled(before + at + 1);
+            *this.owed = END;
+        }
+        let (now, later) = this.owed.split_at(this.owed.len().min(buffer.remaining()));
+        buffer.put_slice(now);
+        *this.owed = later;
         Poll::Ready(Ok(()))
     }
 }
