@@ -9,6 +9,7 @@ use crate::event::Observer;
 use crate::event::Scope;
 use crate::event::Stop;
 use crate::guard::Listener;
+use crate::outcome::Ending;
 use crate::outcome::Outcome;
 use crate::policy::Attempt;
 use crate::policy::Budget;
@@ -175,6 +176,11 @@ impl Retrier {
         };
         self.tell(outcome, number, decided.0);
         decided
+    }
+
+    /// Tells whether the policy repeats an attempt that ended like this.
+    pub(crate) fn repeats(&self, ending: &Ending) -> bool {
+        self.policy.on.matches(ending)
     }
 
     /// Hears how a call ended whose response was handed on before that was known.

@@ -311,7 +311,8 @@ where
             Err(error) => Some(judge.error(&**error)),
             Ok(response) => judge
                 .head(response.status(), response.headers(), response.body().is_end_stream())
-                .or_else(|| peeked(response.body_mut(), &judge, this.layer.peek_trailers, cx)),
+                .or_else(|| peeked(response.body_mut(), &judge, this.layer.peek_trailers, cx))
+                .or_else(|| named(response, &judge, &this.layer.retrier)),
         };
         *this.judge = judge;
         *this.permit = None;
@@ -390,11 +391,21 @@ where
     }
 }
 
+/// Judges an HTTP response that says nothing against the peer, such as a 409, but that the policy repeats by its status.
+fn named<R>(response: &Response<R>, judge: &Judge, retrier: &Retrier) -> Option<Ending> {
+    if judge.is_grpc() || response.status().as_u16() < 400 {
+        return None;
+    }
+    // As if its body were empty: what is in it changes nothing.
+    let mut judge = *judge;
+    judge.head(response.status(), response.headers(), true).filter(|ending| retrier.repeats(ending))
+}
+
 /// Leaves in the call's record why there is no other attempt.
 fn note(ending: &Ending, stop: Stop) {
     let Outcome::Failure(failure) = ending.outcome else { return };
     context::record(|record| {
-        record.failure = Some(failure);
+        record.failure = ending.answer.http.is_none().then_some(failure);
         record.stop = Some(stop);
     });
 }

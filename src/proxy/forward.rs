@@ -1,6 +1,7 @@
 //! What the proxy does with one request: check, route, mend the headers, call, log.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -31,6 +32,7 @@ use crate::client::StackBody;
 use crate::client::assemble;
 use crate::context::CallContext;
 use crate::context::Record;
+use crate::error::TransportError;
 use crate::layer::Finish;
 use crate::layer::Hold;
 use crate::layer::Watch;
@@ -195,11 +197,49 @@ fn malformed(head: &http::request::Parts) -> Option<(StatusCode, &'static str)> 
 
 /// The registered methods, and some that are in wide use; sorted.
 const METHODS: [&str; 43] = [
-    "ACL", "BASELINE-CONTROL", "BIND", "CHECKIN", "CHECKOUT", "CONNECT", "COPY", "DELETE", "GET", "HEAD", "LABEL",
-    "LINK", "LOCK", "MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL", "MKREDIRECTREF", "MKWORKSPACE", "MOVE", "NOTIFY",
-    "OPTIONS", "ORDERPATCH", "PATCH", "POST", "PROPFIND", "PROPPATCH", "PURGE", "PUT", "QUERY", "REBIND", "REPORT",
-    "SEARCH", "SUBSCRIBE", "TRACE", "UNBIND", "UNCHECKOUT", "UNLINK", "UNLOCK", "UNSUBSCRIBE", "UPDATE",
-    "UPDATEREDIRECTREF", "VERSION-CONTROL",
+    "ACL",
+    "BASELINE-CONTROL",
+    "BIND",
+    "CHECKIN",
+    "CHECKOUT",
+    "CONNECT",
+    "COPY",
+    "DELETE",
+    "GET",
+    "HEAD",
+    "LABEL",
+    "LINK",
+    "LOCK",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MKREDIRECTREF",
+    "MKWORKSPACE",
+    "MOVE",
+    "NOTIFY",
+    "OPTIONS",
+    "ORDERPATCH",
+    "PATCH",
+    "POST",
+    "PROPFIND",
+    "PROPPATCH",
+    "PURGE",
+    "PUT",
+    "QUERY",
+    "REBIND",
+    "REPORT",
+    "SEARCH",
+    "SUBSCRIBE",
+    "TRACE",
+    "UNBIND",
+    "UNCHECKOUT",
+    "UNLINK",
+    "UNLOCK",
+    "UNSUBSCRIBE",
+    "UPDATE",
+    "UPDATEREDIRECTREF",
+    "VERSION-CONTROL",
 ];
 
 /// Makes a version 4 UUID (RFC 9562, 5.4).
@@ -292,6 +332,10 @@ impl Finish for Logged {
 
     fn data(&mut self, bytes: usize) {
         self.sent += bytes as u64;
+    }
+
+    fn broken(&mut self, error: &(dyn Error + 'static)) {
+        self.record.reset = TransportError::find(error).is_some_and(|error| error.reset().is_some());
     }
 
     fn finish(self, now: Instant, ending: &Ending) {

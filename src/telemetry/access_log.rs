@@ -108,17 +108,22 @@ pub fn flags(out: &mut String, ending: &Ending, record: &Record, routed: bool) {
         }
         Some(RejectionKind::NoEndpoint) => flag("UH"),
         Some(RejectionKind::RateLimited) => flag("RL"),
+        Some(RejectionKind::RequestBroken) => flag("DPE"),
         _ => {}
     }
-    // What the last attempt failed with, unless it was the peer's own answer.
-    let failure = match ending.outcome {
-        Outcome::Failure(Failure::Timeout) => Some(Failure::Timeout),
-        Outcome::Failure(_) => record.failure,
-        Outcome::Success | Outcome::Cancelled | Outcome::Rejected => None,
+    // What ended the last attempt, unless it was the peer's own answer.
+    let failure = match (ending.outcome, ending.answer.http, ending.answer.grpc) {
+        _ if record.rejected == Some(RejectionKind::DeadlineExceeded) => Some(Failure::Timeout),
+        (Outcome::Failure(Failure::Timeout), Some(504), _) => record.failure,
+        (Outcome::Failure(Failure::Timeout), _, _) => Some(Failure::Timeout),
+        (Outcome::Failure(failure), _, None) => record.failure.or(Some(failure)),
+        (Outcome::Failure(_), _, Some(_)) => record.failure,
+        (Outcome::Success | Outcome::Cancelled | Outcome::Rejected, _, _) => None,
     };
     match failure {
         Some(Failure::Connect) => flag("UF"),
         Some(Failure::Protocol) => flag("UPE"),
+        Some(Failure::Reset) if record.reset => flag("UR"),
         Some(Failure::Reset) => flag("UC"),
         Some(Failure::Timeout) => flag("UT"),
         Some(Failure::Overload | Failure::Server) | None => {}
