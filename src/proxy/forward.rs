@@ -3,9 +3,11 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
@@ -32,12 +34,14 @@ use crate::client::StackBody;
 use crate::client::assemble;
 use crate::context::CallContext;
 use crate::context::Record;
+use crate::error::RejectionKind;
 use crate::error::TransportError;
 use crate::layer::Finish;
 use crate::layer::Hold;
 use crate::layer::Watch;
 use crate::layer::reply;
 use crate::outcome::Ending;
+use crate::outcome::Outcome;
 use crate::protocol::Auto;
 use crate::protocol::Classify;
 use crate::protocol::Code;
@@ -260,17 +264,41 @@ fn request_id(rng: &Rng) -> HeaderValue {
     HeaderValue::from_bytes(&text).expect("it is hexadecimal digits and dashes")
 }
 
-/// Counts the bytes of a request's body.
-pub(crate) struct Received(Option<Arc<AtomicU64>>);
+/// Watches a request's body.
+pub(crate) struct Received(Option<Arc<Upload>>);
+
+/// What is known of a request's body.
+#[derive(Default)]
+struct Upload {
+    bytes: AtomicU64,
+    /// The client went away before the end.
+    left: AtomicBool,
+}
 
 impl OnEnd for Received {
     fn on_data(&mut self, bytes: usize) {
-        if let Some(total) = &self.0 {
-            total.fetch_add(bytes as u64, Ordering::Relaxed);
+        if let Some(upload) = &self.0 {
+            upload.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         }
     }
 
-    fn on_end(self, _: End<'_>) {}
+    fn on_end(self, end: End<'_>) {
+        if let (Some(upload), End::Error(error)) = (&self.0, end) {
+            upload.left.store(is_cut(error), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Tells whether a body broke off because its connection did, not because it is malformed.
+fn is_cut(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData);
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// A call that will be a line of the access log.
@@ -293,7 +321,7 @@ struct Entry {
     request_id: Option<HeaderValue>,
     peer: SocketAddr,
     route: Option<usize>,
-    received: Arc<AtomicU64>,
+    upload: Arc<Upload>,
 }
 
 impl Logged {
@@ -312,14 +340,14 @@ impl Logged {
                 request_id: head.headers.get(REQUEST_ID).cloned(),
                 peer,
                 route,
-                received: Arc::default(),
+                upload: Arc::default(),
             })
         });
         Self { entry, record: Record::default(), sent: 0 }
     }
 
     fn received(&self) -> Received {
-        Received(self.entry.as_ref().map(|entry| entry.received.clone()))
+        Received(self.entry.as_ref().map(|entry| entry.upload.clone()))
     }
 }
 
@@ -347,6 +375,10 @@ impl Finish for Logged {
         let tried = self.record.tried.last();
         let endpoint = cluster.zip(tried).and_then(|(cluster, id)| cluster.balancer.endpoint(id));
         let authority = entry.uri.authority().map(http::uri::Authority::as_str);
+        // Nobody gets the answer that a request gets which broke off in this way.
+        let left =
+            self.record.rejected == Some(RejectionKind::RequestBroken) && entry.upload.left.load(Ordering::Relaxed);
+        let ending = if left { Ending::new(Outcome::Cancelled) } else { *ending };
         let since = |then: Instant| then.saturating_duration_since(entry.started);
         let line = Line {
             start_time: entry.start_time,
@@ -360,9 +392,9 @@ impl Finish for Logged {
             cluster: cluster.map(|cluster| &*cluster.name),
             upstream_host: endpoint.as_ref().map(|endpoint| endpoint.name()),
             grpc_status: ending.answer.grpc.and_then(Code::from_number).map(Code::name),
-            ending: *ending,
+            ending,
             record: self.record,
-            bytes_received: entry.received.load(Ordering::Relaxed),
+            bytes_received: entry.upload.bytes.load(Ordering::Relaxed),
             bytes_sent: self.sent,
             duration: since(now),
             response_duration: entry.answered.map(since),

@@ -170,7 +170,8 @@ impl Inspector {
         }
         self.state = State::Start;
         // It has passed already, and there is nothing to break in it.
-        self.inspect(&mut PREFACE.clone()[..seen]);
+        let mut before = PREFACE;
+        self.inspect(&mut before[..seen]);
         false
     }
 

@@ -94,7 +94,7 @@ pub fn flags(out: &mut String, ending: &Ending, record: &Record, routed: bool) {
         }
         out.push_str(name);
     };
-    if !routed && ending.answer.http == Some(404) || !routed && ending.answer.grpc == Some(12) {
+    if !routed && (ending.answer.http == Some(404) || ending.answer.grpc == Some(12)) {
         flag("NR");
     }
     match record.stop {
@@ -108,7 +108,7 @@ pub fn flags(out: &mut String, ending: &Ending, record: &Record, routed: bool) {
         }
         Some(RejectionKind::NoEndpoint) => flag("UH"),
         Some(RejectionKind::RateLimited) => flag("RL"),
-        Some(RejectionKind::RequestBroken) => flag("DPE"),
+        Some(RejectionKind::RequestBroken) if ending.outcome != Outcome::Cancelled => flag("DPE"),
         _ => {}
     }
     // What ended the last attempt, unless it was the peer's own answer.
