@@ -246,6 +246,35 @@ async fn a_client_that_goes_away_is_logged_with_no_code() {
 }
 
 #[tokio::test]
+async fn a_client_that_goes_away_in_mid_upload_is_logged_as_that() {
+    for (protocol, body) in [
+        ("http1", "Content-Length: 9\r\n\r\nabc"),
+        ("http2", "Content-Length: 9\r\n\r\nabc"),
+        ("http2", "Transfer-Encoding: chunked\r\n\r\n5\r\nabc"),
+    ] {
+        let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+        let upstream = Upstream::start(move |request: http::Request<hyper::body::Incoming>| {
+            let begun = begun.clone();
+            async move {
+                begun.send(())?;
+                request.into_body().collect().await?;
+                Ok(http::Response::new(crate::client::full("never")))
+            }
+        })
+        .await;
+        let outlier = ", outlier: { consecutive_failures: 1 }, breaker: { min_calls: 1, failure_rate: 0.1 }";
+        let proxy = Proxy::start("{ cluster: up }", &cluster(protocol, &[upstream.address], outlier)).await;
+        let mut raw = Raw::connect(proxy.address).await;
+        raw.send(format!("PUT / HTTP/1.1\r\nHost: a\r\n{body}")).await;
+        soon("the call", begins.recv()).await;
+        drop(raw);
+        let line = proxy.line().await;
+        assert_eq!((&line["response_code"], &line["response_flags"]), (&json!(0), &json!("DC")), "{protocol} {body:?}");
+        assert_eq!(line["attempts"], 1);
+    }
+}
+
+#[tokio::test]
 async fn a_request_that_breaks_off_is_not_the_upstreams_fault() {
     for protocol in ["http1", "http2"] {
         let upstream = Upstream::scripted(&[Step::Status(200)]).await;

@@ -6,6 +6,7 @@ mod client;
 mod fixture;
 mod headers;
 mod http1;
+mod http2;
 mod metrics;
 mod retries;
 mod streams;
