@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use std::time::SystemTime;
 
 use http::HeaderName;
@@ -23,7 +24,6 @@ use http::Version;
 use http::header::CONNECTION;
 use http::header::EXPECT;
 use http::header::HOST;
-use http::header::UPGRADE;
 use http::header::USER_AGENT;
 use hyper::body::Incoming;
 use tower_service::Service;
@@ -40,6 +40,7 @@ use crate::layer::Finish;
 use crate::layer::Hold;
 use crate::layer::Watch;
 use crate::layer::reply;
+use crate::outcome::Answer;
 use crate::outcome::Ending;
 use crate::outcome::Outcome;
 use crate::protocol::Auto;
@@ -51,6 +52,7 @@ use crate::protocol::Replay;
 use crate::protocol::Tracked;
 use crate::protocol::headers::append_forwarded_for;
 use crate::protocol::headers::strip_hop_by_hop;
+use crate::proxy::check::malformed;
 use crate::proxy::log::Log;
 use crate::proxy::mesh::Mesh;
 use crate::rng::Rng;
@@ -129,6 +131,33 @@ impl Forwarder {
         Ok(watch.follow(response))
     }
 
+    /// Logs a request that could not be read, to which hyper has given this answer.
+    pub(crate) fn unreadable(&self, peer: SocketAddr, status: StatusCode) {
+        let Some(log) = &self.log else { return };
+        let answer = Answer { http: Some(status.as_u16()), grpc: None };
+        let record = Record { rejected: Some(RejectionKind::RequestBroken), ..Record::default() };
+        let line = Line {
+            start_time: crate::telemetry::wall_clock(),
+            method: None,
+            path: None,
+            authority: None,
+            protocol: "HTTP/1.1",
+            user_agent: None,
+            request_id: None,
+            remote_address: peer,
+            cluster: None,
+            upstream_host: None,
+            grpc_status: None,
+            ending: Ending { answer, ..Ending::new(Outcome::Success) },
+            record,
+            bytes_received: 0,
+            bytes_sent: 0,
+            duration: Duration::ZERO,
+            response_duration: None,
+        };
+        log.line(|out| line.write(out));
+    }
+
     fn route(&self, head: &http::request::Parts) -> Option<usize> {
         // `*` and the target of a CONNECT are no paths, not even for a route that takes all paths.
         if !head.uri.path().starts_with('/') || head.method == Method::CONNECT {
@@ -169,82 +198,6 @@ fn authority(head: &http::request::Parts) -> Option<&str> {
     let named = head.uri.authority().map(http::uri::Authority::as_str);
     named.or_else(|| head.headers.get(HOST).and_then(|host| host.to_str().ok()))
 }
-
-/// Finds what makes a request too ambiguous to be passed on. hyper lets these through.
-///
-/// A Content-Length beside a Transfer-Encoding is gone by now: `proxy::inspect` looks for it in what is received.
-fn malformed(head: &http::request::Parts) -> Option<(StatusCode, &'static str)> {
-    match head.version {
-        Version::HTTP_2 => return None,
-        Version::HTTP_11 => {}
-        _ => return Some((StatusCode::UPGRADE_REQUIRED, "HTTP/1.1 or HTTP/2 is required")),
-    }
-    let mut hosts = head.headers.get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(_), None) => {}
-        (None, _) => return Some((StatusCode::BAD_REQUEST, "the request has no Host header")),
-        (Some(_), Some(_)) => return Some((StatusCode::BAD_REQUEST, "the request has more than one Host header")),
-    }
-    // A custom method is a valid token, and more often the rest of a request that was read wrongly.
-    if METHODS.binary_search(&head.method.as_str()).is_err() {
-        return Some((StatusCode::BAD_REQUEST, "the request's method is not a known one"));
-    }
-    let path = head.uri.path().starts_with('/');
-    if !path && head.method != Method::CONNECT && (head.method != Method::OPTIONS || head.uri.path() != "*") {
-        return Some((StatusCode::BAD_REQUEST, "the request's target does not begin with a slash"));
-    }
-    if head.headers.get_all(UPGRADE).iter().any(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket")) {
-        return Some((StatusCode::FORBIDDEN, "no upgrade of the protocol is possible"));
-    }
-    None
-}
-
-/// The registered methods, and some that are in wide use; sorted.
-const METHODS: [&str; 43] = [
-    "ACL",
-    "BASELINE-CONTROL",
-    "BIND",
-    "CHECKIN",
-    "CHECKOUT",
-    "CONNECT",
-    "COPY",
-    "DELETE",
-    "GET",
-    "HEAD",
-    "LABEL",
-    "LINK",
-    "LOCK",
-    "MERGE",
-    "MKACTIVITY",
-    "MKCALENDAR",
-    "MKCOL",
-    "MKREDIRECTREF",
-    "MKWORKSPACE",
-    "MOVE",
-    "NOTIFY",
-    "OPTIONS",
-    "ORDERPATCH",
-    "PATCH",
-    "POST",
-    "PROPFIND",
-    "PROPPATCH",
-    "PURGE",
-    "PUT",
-    "QUERY",
-    "REBIND",
-    "REPORT",
-    "SEARCH",
-    "SUBSCRIBE",
-    "TRACE",
-    "UNBIND",
-    "UNCHECKOUT",
-    "UNLINK",
-    "UNLOCK",
-    "UNSUBSCRIBE",
-    "UPDATE",
-    "UPDATEREDIRECTREF",
-    "VERSION-CONTROL",
-];
 
 /// Makes a version 4 UUID (RFC 9562, 5.4).
 fn request_id(rng: &Rng) -> HeaderValue {
@@ -382,8 +335,8 @@ impl Finish for Logged {
         let since = |then: Instant| then.saturating_duration_since(entry.started);
         let line = Line {
             start_time: entry.start_time,
-            method: entry.method.as_str(),
-            path: entry.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str),
+            method: Some(entry.method.as_str()),
+            path: Some(entry.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str)),
             authority: authority.or_else(|| text(entry.host.as_ref())),
             protocol: if entry.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" },
             user_agent: text(entry.user_agent.as_ref()),

@@ -9,6 +9,7 @@
 //! clusters and endpoints is shared.
 
 mod admin;
+mod check;
 pub mod command;
 pub mod demo;
 mod forward;

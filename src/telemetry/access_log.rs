@@ -16,10 +16,10 @@ use crate::outcome::Outcome;
 pub struct Line<'a> {
     /// When the call came in.
     pub start_time: SystemTime,
-    /// The request's method.
-    pub method: &'a str,
-    /// The request's path and query.
-    pub path: &'a str,
+    /// The request's method; nothing if the request could not be read.
+    pub method: Option<&'a str>,
+    /// The request's path and query; nothing if the request could not be read.
+    pub path: Option<&'a str>,
     /// The request's authority.
     pub authority: Option<&'a str>,
     /// `HTTP/1.1` or `HTTP/2`.
@@ -65,8 +65,8 @@ impl Line<'_> {
         out.push_str(",\"duration\":");
         number(out, milliseconds(self.duration));
         text(out, ",\"grpc_status\":", self.grpc_status);
-        text(out, ",\"method\":", Some(self.method));
-        text(out, ",\"path\":", Some(self.path));
+        text(out, ",\"method\":", self.method);
+        text(out, ",\"path\":", self.path);
         text(out, ",\"protocol\":", Some(self.protocol));
         text(out, ",\"request_id\":", self.request_id);
         out.push_str(",\"response_code\":");
