@@ -215,17 +215,35 @@ async fn an_answer_that_is_no_http_is_502_upe() {
     assert_eq!(proxy.flags().await, ["UPE"]);
 }
 
+/// An upstream that answers one call with the frames that are sent here.
+async fn one_stream() -> (tokio::sync::mpsc::Sender<Result<http_body::Frame<Bytes>, crate::client::Error>>, Upstream) {
+    let (frames, stream) = tokio::sync::mpsc::channel(1);
+    let body = std::sync::Arc::new(std::sync::Mutex::new(Some(stream)));
+    let upstream = Upstream::start(move |_| {
+        let stream = body.lock().expect("no test panics here").take().expect("there is one call");
+        async move { Ok(http::Response::new(streamed(stream))) }
+    })
+    .await;
+    (frames, upstream)
+}
+
 /// envoy_re_22, and LR: upstream dies after headers were sent
 #[tokio::test]
 async fn an_answer_that_breaks_off_breaks_off_for_the_client_too() {
     for (protocol, flag) in [("http1", "UC"), ("http2", "UR")] {
-        let upstream = Upstream::scripted(&[Step::Break]).await;
+        let (frames, upstream) = one_stream().await;
         let retry = "{ cluster: up, retry: { on: [5xx, reset] } }";
         let proxy = Proxy::start(retry, &cluster(protocol, &[upstream.address], "")).await;
-        let answer = call(proxy.address, get("/")).await;
-        assert!(answer.status == 200 && "some".starts_with(&answer.body), "{answer:?}");
-        assert!(answer.error.is_some(), "{protocol}: it looks complete");
-        assert_eq!(upstream.seen().len(), 1);
+        let mut client = connect2(proxy.address).await;
+        let request = http::Request::get("http://a.test/").version(http::Version::HTTP_2).body(crate::client::empty());
+        let response = client.send_request(request.expect("it is a request"));
+        frames.send(Ok(http_body::Frame::data(Bytes::from_static(b"some")))).await.expect("somebody reads");
+        let mut response = soon("an answer", response).await.expect("there is an answer");
+        assert!(soon("data", response.frame()).await.expect("no end").is_ok());
+
+        frames.send(Err(h2::Error::from(h2::Reason::INTERNAL_ERROR).into())).await.expect("somebody reads");
+        assert!(soon("the end", response.frame()).await.expect("no end").is_err(), "{protocol}: it looks complete");
+        drop((response, client));
         let line = proxy.line().await;
         assert_eq!((&line["response_code"], &line["response_flags"]), (&json!(200), &json!(flag)), "{protocol}");
     }
@@ -352,14 +370,7 @@ async fn an_upstreams_own_timeout_is_its_answer() {
 /// envoy_al_10
 #[tokio::test]
 async fn a_stream_is_logged_once_when_it_has_ended() {
-    let (frames, stream) = tokio::sync::mpsc::channel(1);
-    let body = std::sync::Mutex::new(Some(stream));
-    let body = std::sync::Arc::new(body);
-    let upstream = Upstream::start(move |_| {
-        let stream = body.lock().expect("no test panics here").take().expect("there is one call");
-        async move { Ok(http::Response::new(streamed(stream))) }
-    })
-    .await;
+    let (frames, upstream) = one_stream().await;
     let proxy = Proxy::plain("http2", upstream.address).await;
     let mut client = connect2(proxy.address).await;
     let mut response = client.send_request(grpc(&[])).await.expect("there is an answer");

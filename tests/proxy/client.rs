@@ -43,8 +43,6 @@ pub(crate) struct Answer {
     pub(crate) headers: HeaderMap,
     pub(crate) body: String,
     pub(crate) trailers: HeaderMap,
-    /// What the body broke off with.
-    pub(crate) error: Option<String>,
 }
 
 impl Answer {
@@ -106,16 +104,15 @@ pub(crate) async fn connect2(address: SocketAddr) -> http2::SendRequest<Body> {
 /// Reads a response to its end.
 pub(crate) async fn collect(response: Response<Incoming>) -> Answer {
     let (head, mut body) = response.into_parts();
-    let (mut data, mut trailers, mut error) = (Vec::new(), HeaderMap::new(), None);
+    let (mut data, mut trailers) = (Vec::new(), HeaderMap::new());
     while let Some(frame) = soon("the next frame", body.frame()).await {
-        match frame.map(http_body::Frame::into_data) {
-            Ok(Ok(bytes)) => data.extend_from_slice(&bytes),
-            Ok(Err(frame)) => trailers = frame.into_trailers().unwrap_or_default(),
-            Err(broken) => error = Some(format!("{broken:?}")),
+        match frame.expect("the body goes on to its end").into_data() {
+            Ok(bytes) => data.extend_from_slice(&bytes),
+            Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
         }
     }
     let body = String::from_utf8_lossy(&data).into_owned();
-    Answer { status: head.status, headers: head.headers, body, trailers, error }
+    Answer { status: head.status, headers: head.headers, body, trailers }
 }
 
 /// A connection on which every byte is said by the test.

@@ -1,5 +1,7 @@
 //! What HTTP/1 peers may send, byte by byte: each row of the table of inputs, and connections.
 
+use serde_json::Value;
+use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 
@@ -174,6 +176,46 @@ async fn envoy_http1_20_the_proxy_itself_says_continue() {
     assert!(raw.head().await.starts_with("HTTP/1.1 200"));
     assert_eq!(&*upstream.seen()[0].body, b"hello");
     assert!(!upstream.seen()[0].head.headers.contains_key("expect"));
+}
+
+/// Envoy: "Codec-level rejects are still access-logged (method/path null)".
+#[tokio::test]
+async fn a_request_that_cannot_be_read_is_logged() {
+    for (request, code) in [
+        ("GET / HTTP/1.1\r\nHost: a\r\n\n".to_owned(), 400),
+        ("GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(), 400),
+        (format!("GET / HTTP/1.1\r\n{}\r\n", "b: c\r\n".repeat(101)), 431),
+    ] {
+        let upstream = Upstream::scripted(&[Step::Status(200)]).await;
+        let proxy = Proxy::plain("http1", upstream.address).await;
+        let mut raw = Raw::connect(proxy.address).await;
+        raw.send(&request).await;
+        assert!(raw.rest().await.starts_with(&format!("HTTP/1.1 {code}")));
+        let line = proxy.line().await;
+        assert_eq!((&line["response_code"], &line["response_flags"]), (&json!(code), &json!("DPE")), "{request:?}");
+        assert_eq!((&line["method"], &line["path"], &line["attempts"]), (&Value::Null, &Value::Null, &json!(0)));
+    }
+}
+
+#[tokio::test]
+async fn the_pieces_in_which_a_head_comes_change_nothing() {
+    let upstream = Upstream::scripted(&[Step::Status(200)]).await;
+    let proxy = Proxy::plain("http1", upstream.address).await;
+    for (request, status) in [
+        ("PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", "HTTP/1.1 200"),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\n", "HTTP/1.1 400"),
+        ("PUT / HTTP/1.1\r\nContent-Length: 3\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "HTTP/1.1 400"),
+    ] {
+        for at in 0..request.len() {
+            let mut raw = Raw::connect(proxy.address).await;
+            let (first, second) = request.split_at(at);
+            raw.send(first).await;
+            tokio::task::yield_now().await;
+            raw.send(second).await;
+            let head = raw.head().await;
+            assert!(head.starts_with(status), "{head} to {first:?} and {second:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -55,8 +55,6 @@ pub(crate) enum Step {
     Message(u8),
     /// Reset the stream; on HTTP/1, close the connection.
     Reset(h2::Reason),
-    /// Answer with a head and some data, then reset the stream or close the connection.
-    Break,
     /// Never answer.
     Hang,
 }
@@ -141,19 +139,6 @@ async fn play(step: Step) -> Result<Response<Body>, Error> {
             grpc().body(frames(vec![Ok(message), Ok(Frame::trailers(status(code)))]))
         }
         Step::Reset(reason) => return Err(h2::Error::from(reason).into()),
-        Step::Break => {
-            let broken = h2::Error::from(h2::Reason::INTERNAL_ERROR).into();
-            let (sender, receiver) = tokio::sync::mpsc::channel(1);
-            tokio::spawn(async move {
-                let _ = sender.send(Ok(Frame::data(Bytes::from_static(b"some")))).await;
-                // hyper sends what it has as soon as it has to wait for more.
-                for _ in 0..20 {
-                    tokio::task::yield_now().await;
-                }
-                let _ = sender.send(Err(broken)).await;
-            });
-            Response::builder().body(streamed(receiver))
-        }
         Step::Hang => return std::future::pending().await,
     };
     Ok(response?)
