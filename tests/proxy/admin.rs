@@ -207,3 +207,28 @@ async fn a_log_that_cannot_be_written_is_named() {
     let error = refused(&document).await;
     assert!(error.starts_with(&format!("cannot write the access log {}: ", path.display())), "{error}");
 }
+
+/// envoy_al_11
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_full_disk_costs_lines_and_no_calls() {
+    let upstream = Upstream::scripted(&[Step::Status(200)]).await;
+    let document = format!(
+        "{{ admin: '127.0.0.1:0', access_log: {{ path: /dev/full }}, \
+         listeners: {{ a: {{ bind: '127.0.0.1:0', routes: [{{ cluster: up }}] }} }}, clusters: {{ {} }} }}",
+        cluster("http1", &[upstream.address], "")
+    );
+    let config = Config::parse(&document, "test", &|_| None).expect("it is valid");
+    let running = proxy::start(config).await.expect("it starts");
+    let listener = running.listener("a").expect("it is there");
+    for _ in 0..3 {
+        assert_eq!(call(listener, get("/")).await.status, 200);
+    }
+    let admin = running.admin().expect("it is there");
+    until("the lost lines", async || {
+        let text = call(admin, get("/metrics")).await.body;
+        text.contains("mainstay_access_log_dropped_total 3\n").then_some(())
+    })
+    .await;
+    soon("the end", running.shutdown()).await;
+}

@@ -221,7 +221,7 @@ async fn one_stream() -> (tokio::sync::mpsc::Sender<Result<http_body::Frame<Byte
     let body = std::sync::Arc::new(std::sync::Mutex::new(Some(stream)));
     let upstream = Upstream::start(move |_| {
         let stream = body.lock().expect("no test panics here").take().expect("there is one call");
-        async move { Ok(http::Response::new(streamed(stream))) }
+        async move { Ok(http::Response::builder().header("content-type", "application/grpc").body(streamed(stream))?) }
     })
     .await;
     (frames, upstream)
@@ -247,6 +247,21 @@ async fn an_answer_that_breaks_off_breaks_off_for_the_client_too() {
         let line = proxy.line().await;
         assert_eq!((&line["response_code"], &line["response_flags"]), (&json!(200), &json!(flag)), "{protocol}");
     }
+}
+
+#[tokio::test]
+async fn a_grpc_stream_that_breaks_off_ends_with_a_status() {
+    let (frames, upstream) = one_stream().await;
+    let proxy = Proxy::plain("http2", upstream.address).await;
+    let mut client = connect2(proxy.address).await;
+    let response = client.send_request(grpc(&[]));
+    frames.send(Ok(http_body::Frame::data(Bytes::from_static(&[0; 5])))).await.expect("somebody reads");
+    let mut response = soon("an answer", response).await.expect("there is an answer");
+    assert!(soon("data", response.frame()).await.expect("no end").is_ok());
+    frames.send(Err(h2::Error::from(h2::Reason::ENHANCE_YOUR_CALM).into())).await.expect("somebody reads");
+    let trailers = soon("the end", response.frame()).await.expect("trailers").expect("no error").into_trailers();
+    // gRPC: ENHANCE_YOUR_CALM is RESOURCE_EXHAUSTED.
+    assert_eq!(trailers.expect("trailers")["grpc-status"], "8");
 }
 
 /// envoy_al_05

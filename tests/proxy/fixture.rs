@@ -116,7 +116,8 @@ pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>
             if let Some(answer) = ask().await {
                 return answer;
             }
-            tokio::task::yield_now().await;
+            // Nothing tells when it is worth asking again; this leaves the processor to those who are asked.
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     })
     .await

@@ -219,6 +219,24 @@ async fn the_pieces_in_which_a_head_comes_change_nothing() {
 }
 
 #[tokio::test]
+async fn a_refusal_reaches_a_client_that_is_still_sending() {
+    let upstream = Upstream::scripted(&[Step::Status(200)]).await;
+    let clusters = crate::fixture::cluster("http1", &[upstream.address], "");
+    let proxy = Proxy::start("{ cluster: up, match: { path: /only } }", &clusters).await;
+    for (head, status) in [
+        ("POST /other HTTP/1.1\r\nHost: a\r\nContent-Length: 8388608\r\n\r\n", "HTTP/1.1 404"),
+        ("POST /only HTTP/1.1\r\nHost: a\r\nHost: b\r\nContent-Length: 8388608\r\n\r\n", "HTTP/1.1 400"),
+        ("POST /only HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, x\r\n\r\n", "HTTP/1.1 400"),
+    ] {
+        let mut raw = Raw::connect(proxy.address).await;
+        raw.send(head).await;
+        raw.send(vec![b'x'; 8 << 20]).await;
+        let answer = raw.rest().await;
+        assert!(answer.starts_with(status), "{answer:?} to {head:?}");
+    }
+}
+
+#[tokio::test]
 async fn heads_that_are_too_large_are_refused() {
     let large = format!("GET / HTTP/1.1\r\nHost: a\r\nb: {}\r\n\r\n", "c".repeat(70_000));
     refused(431, &[&large]).await;

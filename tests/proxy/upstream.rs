@@ -92,7 +92,7 @@ impl Upstream {
         Self::accept(move |tcp| {
             let handler = handler.clone();
             async move {
-                let service = service_fn(move |request| handler(request));
+                let service = service_fn(handler);
                 let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(tcp), service).await;
             }
         })
