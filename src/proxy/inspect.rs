@@ -12,40 +12,11 @@
 //! Rejected: to parse heads a second time, which costs as much as the first; and to answer from here, since an answer
 //! may be under way for the request before.
 
-use std::io;
 use std::mem;
-use std::pin::Pin;
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
-
-use pin_project_lite::pin_project;
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
-use tokio::io::ReadBuf;
-
-pin_project! {
-    /// A transport whose incoming bytes are watched.
-    #[derive(Debug)]
-    pub(crate) struct Inspected<T> {
-        #[pin]
-        io: T,
-        inspector: Inspector,
-        // What comes next in place of what the peer sends.
-        owed: &'static [u8],
-    }
-}
-
-impl<T> Inspected<T> {
-    /// Watches a connection that has just been accepted.
-    pub(crate) fn new(io: T) -> Self {
-        Self { io, inspector: Inspector::default(), owed: &[] }
-    }
-}
 
 /// Where in the stream of requests we are.
 #[derive(Debug)]
-struct Inspector {
+pub(crate) struct Inspector {
     state: State,
     /// The byte before was a carriage return.
     cr: bool,
@@ -113,8 +84,6 @@ const MAX_EXTENSION: u16 = 256;
 const BROKEN: u8 = 0;
 /// The one byte that hyper takes nowhere in a chunk's extension.
 const BROKEN_EXTENSION: u8 = b'\n';
-/// What follows a broken byte: hyper does not look at a head before it seems to be complete.
-const END: &[u8] = b"\r\n\r\n";
 
 impl Default for Inspector {
     fn default() -> Self {
@@ -134,7 +103,7 @@ impl Default for Inspector {
 
 impl Inspector {
     /// Looks at what was received. Breaks a byte of what may not pass, and says which.
-    fn inspect(&mut self, bytes: &mut [u8]) -> Option<usize> {
+    pub(crate) fn inspect(&mut self, bytes: &mut [u8]) -> Option<usize> {
         if let State::Preface(seen) = self.state
             && self.preface(seen, bytes)
         {
@@ -315,51 +284,6 @@ impl Inspector {
 fn pass(bytes: &[u8], left: u64) -> (usize, u64) {
     let skipped = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
     (skipped, left - skipped as u64)
-}
-
-impl<T: AsyncRead> AsyncRead for Inspected<T> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.project();
-        if this.owed.is_empty() {
-            let before = buffer.filled().len();
-            ready!(this.io.poll_read(cx, buffer))?;
-            let Some(at) = this.inspector.inspect(&mut buffer.filled_mut()[before..]) else {
-                return Poll::Ready(Ok(()));
-            };
-            buffer.set_filled(before + at + 1);
-            *this.owed = END;
-        }
-        let (now, later) = this.owed.split_at(this.owed.len().min(buffer.remaining()));
-        buffer.put_slice(now);
-        *this.owed = later;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<T: AsyncWrite> AsyncWrite for Inspected<T> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        self.project().io.poll_write(cx, data)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.project().io.poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().io.poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().io.poll_shutdown(cx)
-    }
 }
 
 #[cfg(test)]

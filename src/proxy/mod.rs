@@ -14,6 +14,7 @@ pub mod command;
 pub mod demo;
 mod forward;
 mod inspect;
+mod inspected;
 mod log;
 mod mesh;
 pub mod routes;

@@ -30,7 +30,7 @@ use crate::lifecycle::Phase;
 use crate::lifecycle::Work;
 use crate::proxy::DRAIN;
 use crate::proxy::forward::Forwarder;
-use crate::proxy::inspect::Inspected;
+use crate::proxy::inspected::Inspected;
 use crate::proxy::log::Log;
 use crate::proxy::mesh::Mesh;
 
