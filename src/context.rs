@@ -46,8 +46,10 @@ pub struct Record {
     pub attempts: u32,
     /// The endpoints that were tried, the latest last.
     pub tried: Tried,
-    /// How the latest failed attempt failed.
+    /// How the latest attempt failed, if it got no answer.
     pub failure: Option<Failure>,
+    /// Whether the peer reset the stream of the latest attempt; else what broke was its connection.
+    pub reset: bool,
     /// Who of our own layers refused the call or an attempt of it.
     pub rejected: Option<RejectionKind>,
     /// Why there was no other attempt after one that failed.

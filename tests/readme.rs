@@ -43,8 +43,8 @@ fn the_readme_names_every_key_of_the_access_log() {
     let mut line = String::new();
     Line {
         start_time: SystemTime::UNIX_EPOCH,
-        method: "GET",
-        path: "/",
+        method: Some("GET"),
+        path: Some("/"),
         authority: None,
         protocol: "HTTP/2",
         user_agent: None,

@@ -35,6 +35,7 @@ use crate::balance::endpoint::Endpoint;
 use crate::context;
 use crate::context::Tried;
 use crate::error::BoxError;
+use crate::error::Rejection;
 use crate::error::TransportError;
 use crate::layer::Finish;
 use crate::layer::Hold;
@@ -138,8 +139,12 @@ where
             Ok(watch.follow(response.map(|body| body.map_err(to_transport_error))))
         }
         Err(error) => {
-            watch.fail(&error);
-            Err(error.into())
+            context::record(|record| {
+                record.rejected = Rejection::find(&*error).map(Rejection::kind).or(record.rejected);
+                record.reset = TransportError::find(&*error).is_some_and(|error| error.reset().is_some());
+            });
+            watch.fail(&*error);
+            Err(error)
         }
     }
 }

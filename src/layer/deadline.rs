@@ -275,6 +275,7 @@ where
             return Poll::Pending;
         }
         this.context.enter(|| this.inner.set(None));
+        context::record(|record| record.rejected = Some(RejectionKind::DeadlineExceeded));
         Poll::Ready(Err(this.layer.rejection(RejectionKind::DeadlineExceeded).into()))
     }
 }

@@ -432,7 +432,7 @@ where
 fn note(ending: &Ending, stop: Stop) {
     match ending.outcome {
         Outcome::Failure(failure) => context::record(|record| {
-            record.failure = Some(failure);
+            record.failure = ending.answer.http.is_none().then_some(failure);
             record.stop = Some(stop);
         }),
         Outcome::Rejected => context::record(|record| record.stop = Some(stop)),

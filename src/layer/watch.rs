@@ -36,6 +36,9 @@ pub trait Finish {
 
     /// Some of the body's data went by.
     fn data(&mut self, _bytes: usize) {}
+
+    /// The body broke off.
+    fn broken(&mut self, _error: &(dyn Error + 'static)) {}
 }
 
 /// How long a guard holds its permit.
@@ -160,6 +163,9 @@ impl<F: Finish> OnEnd for Watch<F> {
         match end {
             End::Dropped => self.dropped(),
             end => {
+                if let End::Error(error) = end {
+                    self.with(|finish| finish.broken(error));
+                }
                 let ending = self.known.unwrap_or_else(|| self.judge.end(end));
                 self.finish(now(), &ending);
             }

@@ -1,12 +1,16 @@
 //! What the proxy does with one request: check, route, mend the headers, call, log.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use std::time::SystemTime;
 
 use http::HeaderName;
@@ -20,7 +24,6 @@ use http::Version;
 use http::header::CONNECTION;
 use http::header::EXPECT;
 use http::header::HOST;
-use http::header::UPGRADE;
 use http::header::USER_AGENT;
 use hyper::body::Incoming;
 use tower_service::Service;
@@ -31,11 +34,15 @@ use crate::client::StackBody;
 use crate::client::assemble;
 use crate::context::CallContext;
 use crate::context::Record;
+use crate::error::RejectionKind;
+use crate::error::TransportError;
 use crate::layer::Finish;
 use crate::layer::Hold;
 use crate::layer::Watch;
 use crate::layer::reply;
+use crate::outcome::Answer;
 use crate::outcome::Ending;
+use crate::outcome::Outcome;
 use crate::protocol::Auto;
 use crate::protocol::Classify;
 use crate::protocol::Code;
@@ -45,6 +52,7 @@ use crate::protocol::Replay;
 use crate::protocol::Tracked;
 use crate::protocol::headers::append_forwarded_for;
 use crate::protocol::headers::strip_hop_by_hop;
+use crate::proxy::check::malformed;
 use crate::proxy::log::Log;
 use crate::proxy::mesh::Mesh;
 use crate::rng::Rng;
@@ -140,6 +148,33 @@ impl Forwarder {
         Ok(watch.follow(response))
     }
 
+    /// Logs a request that could not be read, to which hyper has given this answer.
+    pub(crate) fn unreadable(&self, peer: &Peer, status: StatusCode) {
+        let Some(log) = &self.log else { return };
+        let answer = Answer { http: Some(status.as_u16()), grpc: None };
+        let record = Record { rejected: Some(RejectionKind::RequestBroken), ..Record::default() };
+        let line = Line {
+            start_time: crate::telemetry::wall_clock(),
+            method: None,
+            path: None,
+            authority: None,
+            protocol: "HTTP/1.1",
+            user_agent: None,
+            request_id: None,
+            remote_address: &peer.address,
+            cluster: None,
+            upstream_host: None,
+            grpc_status: None,
+            ending: Ending { answer, ..Ending::new(Outcome::Success) },
+            record,
+            bytes_received: 0,
+            bytes_sent: 0,
+            duration: Duration::ZERO,
+            response_duration: None,
+        };
+        log.line(|out| line.write(out));
+    }
+
     fn route(&self, head: &http::request::Parts) -> Option<usize> {
         // `*` and the target of a CONNECT are no paths, not even for a route that takes all paths.
         if !head.uri.path().starts_with('/') || head.method == Method::CONNECT {
@@ -184,82 +219,6 @@ fn authority(head: &http::request::Parts) -> Option<&str> {
     named.or_else(|| head.headers.get(HOST).and_then(|host| host.to_str().ok()))
 }
 
-/// Finds what makes a request too ambiguous to be passed on. hyper lets these through.
-///
-/// A Content-Length beside a Transfer-Encoding is gone by now: `proxy::inspect` looks for it in what is received.
-fn malformed(head: &http::request::Parts) -> Option<(StatusCode, &'static str)> {
-    match head.version {
-        Version::HTTP_2 => return None,
-        Version::HTTP_11 => {}
-        _ => return Some((StatusCode::UPGRADE_REQUIRED, "HTTP/1.1 or HTTP/2 is required")),
-    }
-    let mut hosts = head.headers.get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(_), None) => {}
-        (None, _) => return Some((StatusCode::BAD_REQUEST, "the request has no Host header")),
-        (Some(_), Some(_)) => return Some((StatusCode::BAD_REQUEST, "the request has more than one Host header")),
-    }
-    // A custom method is a valid token, and more often the rest of a request that was read wrongly.
-    if METHODS.binary_search(&head.method.as_str()).is_err() {
-        return Some((StatusCode::BAD_REQUEST, "the request's method is not a known one"));
-    }
-    let path = head.uri.path().starts_with('/');
-    if !path && head.method != Method::CONNECT && (head.method != Method::OPTIONS || head.uri.path() != "*") {
-        return Some((StatusCode::BAD_REQUEST, "the request's target does not begin with a slash"));
-    }
-    if head.headers.get_all(UPGRADE).iter().any(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket")) {
-        return Some((StatusCode::FORBIDDEN, "no upgrade of the protocol is possible"));
-    }
-    None
-}
-
-/// The registered methods, and some that are in wide use; sorted.
-const METHODS: [&str; 43] = [
-    "ACL",
-    "BASELINE-CONTROL",
-    "BIND",
-    "CHECKIN",
-    "CHECKOUT",
-    "CONNECT",
-    "COPY",
-    "DELETE",
-    "GET",
-    "HEAD",
-    "LABEL",
-    "LINK",
-    "LOCK",
-    "MERGE",
-    "MKACTIVITY",
-    "MKCALENDAR",
-    "MKCOL",
-    "MKREDIRECTREF",
-    "MKWORKSPACE",
-    "MOVE",
-    "NOTIFY",
-    "OPTIONS",
-    "ORDERPATCH",
-    "PATCH",
-    "POST",
-    "PROPFIND",
-    "PROPPATCH",
-    "PURGE",
-    "PUT",
-    "QUERY",
-    "REBIND",
-    "REPORT",
-    "SEARCH",
-    "SUBSCRIBE",
-    "TRACE",
-    "UNBIND",
-    "UNCHECKOUT",
-    "UNLINK",
-    "UNLOCK",
-    "UNSUBSCRIBE",
-    "UPDATE",
-    "UPDATEREDIRECTREF",
-    "VERSION-CONTROL",
-];
-
 /// Makes a version 4 UUID (RFC 9562, 5.4).
 fn request_id(rng: &Rng) -> HeaderValue {
     const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -281,17 +240,41 @@ fn request_id(rng: &Rng) -> HeaderValue {
     value
 }
 
-/// Counts the bytes of a request's body.
-pub(crate) struct Received(Option<Arc<AtomicU64>>);
+/// Watches a request's body.
+pub(crate) struct Received(Option<Arc<Upload>>);
+
+/// What is known of a request's body.
+#[derive(Default)]
+struct Upload {
+    bytes: AtomicU64,
+    /// The client went away before the end.
+    left: AtomicBool,
+}
 
 impl OnEnd for Received {
     fn on_data(&mut self, bytes: usize) {
-        if let Some(total) = &self.0 {
-            total.fetch_add(bytes as u64, Ordering::Relaxed);
+        if let Some(upload) = &self.0 {
+            upload.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         }
     }
 
-    fn on_end(self, _: End<'_>) {}
+    fn on_end(self, end: End<'_>) {
+        if let (Some(upload), End::Error(error)) = (&self.0, end) {
+            upload.left.store(is_cut(error), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Tells whether a body broke off because its connection did, not because it is malformed.
+fn is_cut(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData);
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// A call that will be a line of the access log.
@@ -314,7 +297,7 @@ struct Entry {
     request_id: Option<HeaderValue>,
     peer: Arc<Peer>,
     route: Option<usize>,
-    received: Arc<AtomicU64>,
+    upload: Arc<Upload>,
 }
 
 impl Logged {
@@ -333,14 +316,14 @@ impl Logged {
                 request_id: head.headers.get(REQUEST_ID).cloned(),
                 peer,
                 route,
-                received: Arc::default(),
+                upload: Arc::default(),
             })
         });
         Self { entry, record: Record::default(), sent: 0 }
     }
 
     fn received(&self) -> Received {
-        Received(self.entry.as_ref().map(|entry| entry.received.clone()))
+        Received(self.entry.as_ref().map(|entry| entry.upload.clone()))
     }
 }
 
@@ -355,6 +338,10 @@ impl Finish for Logged {
         self.sent += bytes as u64;
     }
 
+    fn broken(&mut self, error: &(dyn Error + 'static)) {
+        self.record.reset = TransportError::find(error).is_some_and(|error| error.reset().is_some());
+    }
+
     fn finish(self, now: Instant, ending: &Ending) {
         let Some(entry) = self.entry else { return };
         let Some(log) = &entry.forwarder.log else { return };
@@ -364,11 +351,15 @@ impl Finish for Logged {
         let tried = self.record.tried.last();
         let endpoint = cluster.zip(tried).and_then(|(cluster, id)| cluster.balancer.endpoint(id));
         let authority = entry.uri.authority().map(http::uri::Authority::as_str);
+        // Nobody gets the answer that a request gets which broke off in this way.
+        let left =
+            self.record.rejected == Some(RejectionKind::RequestBroken) && entry.upload.left.load(Ordering::Relaxed);
+        let ending = if left { Ending::new(Outcome::Cancelled) } else { *ending };
         let since = |then: Instant| then.saturating_duration_since(entry.started);
         let line = Line {
             start_time: entry.start_time,
-            method: entry.method.as_str(),
-            path: entry.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str),
+            method: Some(entry.method.as_str()),
+            path: Some(entry.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str)),
             authority: authority.or_else(|| text(entry.host.as_ref())),
             protocol: if entry.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" },
             user_agent: text(entry.user_agent.as_ref()),
@@ -377,9 +368,9 @@ impl Finish for Logged {
             cluster: cluster.map(|cluster| &*cluster.name),
             upstream_host: endpoint.as_ref().map(|endpoint| endpoint.name()),
             grpc_status: ending.answer.grpc.and_then(Code::from_number).map(Code::name),
-            ending: *ending,
+            ending,
             record: self.record,
-            bytes_received: entry.received.load(Ordering::Relaxed),
+            bytes_received: entry.upload.bytes.load(Ordering::Relaxed),
             bytes_sent: self.sent,
             duration: since(now),
             response_duration: entry.answered.map(since),

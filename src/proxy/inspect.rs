@@ -12,38 +12,11 @@
 //! Rejected: to parse heads a second time, which costs as much as the first; and to answer from here, since an answer
 //! may be under way for the request before.
 
-use std::io;
 use std::mem;
-use std::pin::Pin;
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
-
-use pin_project_lite::pin_project;
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
-use tokio::io::ReadBuf;
-
-pin_project! {
-    /// A transport whose incoming bytes are watched.
-    #[derive(Debug)]
-    pub(crate) struct Inspected<T> {
-        #[pin]
-        io: T,
-        inspector: Inspector,
-    }
-}
-
-impl<T> Inspected<T> {
-    /// Watches a connection that has just been accepted.
-    pub(crate) fn new(io: T) -> Self {
-        Self { io, inspector: Inspector::default() }
-    }
-}
 
 /// Where in the stream of requests we are.
 #[derive(Debug)]
-struct Inspector {
+pub(crate) struct Inspector {
     state: State,
     /// The byte before was a carriage return.
     cr: bool,
@@ -129,26 +102,28 @@ impl Default for Inspector {
 }
 
 impl Inspector {
-    /// Looks at what was received, and breaks one byte of what may not pass.
-    fn inspect(&mut self, bytes: &mut [u8]) {
+    /// Looks at what was received. Breaks a byte of what may not pass, and says which.
+    pub(crate) fn inspect(&mut self, bytes: &mut [u8]) -> Option<usize> {
         if let State::Preface(seen) = self.state
             && self.preface(seen, bytes)
         {
-            return;
+            return None;
         }
         let mut at = 0;
         while self.state != State::Aside {
             at += self.skip(&bytes[at..]);
-            let Some(byte) = bytes.get_mut(at) else { return };
+            let byte = bytes.get_mut(at)?;
             match self.step(*byte) {
                 Ok(next) => self.state = next,
                 Err(broken) => {
                     *byte = broken;
                     self.state = State::Aside;
+                    return Some(at);
                 }
             }
             at += 1;
         }
+        None
     }
 
     /// Tells HTTP/2 from HTTP/1. True if these bytes need no closer look.
@@ -164,7 +139,8 @@ impl Inspector {
         }
         self.state = State::Start;
         // It has passed already, and there is nothing to break in it.
-        self.inspect(&mut PREFACE.clone()[..seen]);
+        let mut before = PREFACE;
+        self.inspect(&mut before[..seen]);
         false
     }
 
@@ -308,42 +284,6 @@ impl Inspector {
 fn pass(bytes: &[u8], left: u64) -> (usize, u64) {
     let skipped = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
     (skipped, left - skipped as u64)
-}
-
-impl<T: AsyncRead> AsyncRead for Inspected<T> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.project();
-        let before = buffer.filled().len();
-        ready!(this.io.poll_read(cx, buffer))?;
-        this.inspector.inspect(&mut buffer.filled_mut()[before..]);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<T: AsyncWrite> AsyncWrite for Inspected<T> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        self.project().io.poll_write(cx, data)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.project().io.poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().io.poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().io.poll_shutdown(cx)
-    }
 }
 
 #[cfg(test)]

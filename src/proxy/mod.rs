@@ -9,10 +9,12 @@
 //! clusters and endpoints is shared.
 
 mod admin;
+mod check;
 pub mod command;
 pub mod demo;
 mod forward;
 mod inspect;
+mod inspected;
 mod log;
 mod mesh;
 pub mod routes;

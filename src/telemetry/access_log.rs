@@ -18,10 +18,10 @@ use crate::outcome::Outcome;
 pub struct Line<'a> {
     /// When the call came in.
     pub start_time: SystemTime,
-    /// The request's method.
-    pub method: &'a str,
-    /// The request's path and query.
-    pub path: &'a str,
+    /// The request's method; nothing if the request could not be read.
+    pub method: Option<&'a str>,
+    /// The request's path and query; nothing if the request could not be read.
+    pub path: Option<&'a str>,
     /// The request's authority.
     pub authority: Option<&'a str>,
     /// `HTTP/1.1` or `HTTP/2`.
@@ -67,8 +67,8 @@ impl Line<'_> {
         out.push_str(",\"duration\":");
         number(out, milliseconds(self.duration));
         text(out, ",\"grpc_status\":", self.grpc_status);
-        text(out, ",\"method\":", Some(self.method));
-        text(out, ",\"path\":", Some(self.path));
+        text(out, ",\"method\":", self.method);
+        text(out, ",\"path\":", self.path);
         text(out, ",\"protocol\":", Some(self.protocol));
         text(out, ",\"request_id\":", self.request_id);
         out.push_str(",\"response_code\":");
@@ -112,17 +112,22 @@ pub fn flags(out: &mut String, ending: &Ending, record: &Record, routed: bool) {
         }
         Some(RejectionKind::NoEndpoint) => flag("UH"),
         Some(RejectionKind::RateLimited) => flag("RL"),
+        Some(RejectionKind::RequestBroken) if ending.outcome != Outcome::Cancelled => flag("DPE"),
         _ => {}
     }
-    // What the last attempt failed with, unless it was the peer's own answer.
-    let failure = match ending.outcome {
-        Outcome::Failure(Failure::Timeout) => Some(Failure::Timeout),
-        Outcome::Failure(_) => record.failure,
-        Outcome::Success | Outcome::Cancelled | Outcome::Rejected => None,
+    // What ended the last attempt, unless it was the peer's own answer.
+    let failure = match (ending.outcome, ending.answer.http, ending.answer.grpc) {
+        _ if record.rejected == Some(RejectionKind::DeadlineExceeded) => Some(Failure::Timeout),
+        (Outcome::Failure(Failure::Timeout), Some(504), _) => record.failure,
+        (Outcome::Failure(Failure::Timeout), _, _) => Some(Failure::Timeout),
+        (Outcome::Failure(failure), _, None) => record.failure.or(Some(failure)),
+        (Outcome::Failure(_), _, Some(_)) => record.failure,
+        (Outcome::Success | Outcome::Cancelled | Outcome::Rejected, _, _) => None,
     };
     match failure {
         Some(Failure::Connect) => flag("UF"),
         Some(Failure::Protocol) => flag("UPE"),
+        Some(Failure::Reset) if record.reset => flag("UR"),
         Some(Failure::Reset) => flag("UC"),
         Some(Failure::Timeout) => flag("UT"),
         Some(Failure::Overload | Failure::Server) | None => {}
