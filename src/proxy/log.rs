@@ -1,13 +1,11 @@
 //! Where access log lines go: through a bounded queue to a thread that writes, so that a slow disk delays no call.
 
-use std::convert::Infallible;
 use std::fs::OpenOptions;
 use std::io;
 use std::io::Write;
 use std::mem;
 use std::sync::mpsc::Receiver;
 use std::sync::mpsc::SyncSender;
-use std::sync::mpsc::TryRecvError;
 use std::sync::mpsc::TrySendError;
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -38,7 +36,7 @@ struct Shared {
 
 /// Owns the thread that writes. Dropping it writes what there is, and ends the thread.
 pub(crate) struct Writer {
-    stop: Option<SyncSender<Infallible>>,
+    queue: SyncSender<String>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -60,12 +58,11 @@ impl Log {
             }
         };
         let (queue, batches) = sync_channel(QUEUE);
-        let (stop, stopped) = sync_channel(0);
-        let shared = Arc::new(Shared { buffers: Mutex::default(), queue, dropped });
+        let shared = Arc::new(Shared { buffers: Mutex::default(), queue: queue.clone(), dropped });
         let writing = shared.clone();
         let thread = thread::Builder::new().name("access-log".into());
-        let thread = thread.spawn(move || writing.write(sink, &batches, &stopped))?;
-        Ok((Self::joining(shared), Writer { stop: Some(stop), thread: Some(thread) }))
+        let thread = thread.spawn(move || writing.write(sink, &batches))?;
+        Ok((Self::joining(shared), Writer { queue, thread: Some(thread) }))
     }
 
     /// The same log with another buffer.
@@ -95,21 +92,22 @@ impl Log {
 }
 
 impl Shared {
-    fn write(&self, mut sink: Box<dyn Write + Send>, batches: &Receiver<String>, stopped: &Receiver<Infallible>) {
+    /// Writes batches as they come, at each tick what the workers have so far, and ends at an empty batch.
+    fn write(&self, mut sink: Box<dyn Write + Send>, batches: &Receiver<String>) {
         loop {
-            let running = stopped.try_recv() == Err(TryRecvError::Empty);
-            match batches.recv_timeout(TICK) {
-                Ok(lines) => self.put(&mut *sink, &lines),
-                Err(_) => {
-                    let buffers = lock(&self.buffers).clone();
-                    for buffer in buffers {
-                        let lines = mem::take(&mut *lock(&buffer));
-                        self.put(&mut *sink, &lines);
-                    }
-                    if !running {
-                        return;
-                    }
-                }
+            let batch = batches.recv_timeout(TICK);
+            let over = batch.as_ref().is_ok_and(String::is_empty);
+            if let (Ok(lines), false) = (&batch, over) {
+                self.put(&mut *sink, lines);
+                continue;
+            }
+            let buffers = lock(&self.buffers).clone();
+            for buffer in buffers {
+                let lines = mem::take(&mut *lock(&buffer));
+                self.put(&mut *sink, &lines);
+            }
+            if over {
+                return;
             }
         }
     }
@@ -127,7 +125,8 @@ impl Shared {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.stop = None;
+        // The end; the thread is gone only if it panicked, and then there is nobody to end.
+        let _ = self.queue.send(String::new());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
