@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -227,7 +228,7 @@ pin_project! {
         retries: RetryState,
         permit: Option<RetryPermit>,
         // Boxed, since most calls have no second attempt and all would carry its room.
-        latest: Option<Box<Result<Response<Peek<R>>, BoxError>>>,
+        latest: Option<Box<Attempted<R>>>,
         #[pin]
         state: State<F>,
     }
@@ -277,13 +278,18 @@ where
             let mut this = self.as_mut().project();
             match this.state.as_mut().project() {
                 StateProjection::Calling { attempt } => {
-                    let result = ready!(attempt.poll(cx)).map_err(Into::into);
+                    let mut result = match ready!(attempt.poll(cx)) {
+                        Ok(response) => Ok(response.map(Peek::new)),
+                        Err(error) => Err(error.into()),
+                    };
                     this.state.set(State::Finished);
-                    match self.as_mut().ended(cx, result) {
-                        Next::Return(result) => return Poll::Ready(self.commit(result)),
-                        Next::Wait(sleep) => self.as_mut().project().state.set(State::Waiting { sleep }),
-                        Next::Ready => self.as_mut().project().state.set(State::Readying),
-                    }
+                    let Some(after) = self.as_mut().ended(cx, &mut result) else {
+                        return Poll::Ready(self.commit(result));
+                    };
+                    let mut this = self.as_mut().project();
+                    *this.latest = Some(Box::new(result));
+                    let next = if after.is_zero() { State::Readying } else { State::Waiting { sleep: sleep(after) } };
+                    this.state.set(next);
                 }
                 StateProjection::Waiting { sleep } => {
                     ready!(sleep.poll(cx));
@@ -306,25 +312,27 @@ where
         }
     }
 
-    /// Judges an attempt that has a head or an error, and decides what follows.
-    fn ended(self: Pin<&mut Self>, cx: &mut Context<'_>, result: Result<Response<R>, BoxError>) -> Next<R> {
+    /// Judges an attempt that has a head or an error, and decides what follows: another one after a while, or nothing
+    /// if the result is for the caller. An earlier result takes its place if that tells the caller more.
+    fn ended(self: Pin<&mut Self>, cx: &mut Context<'_>, result: &mut Attempted<R>) -> Option<Duration> {
         let this = self.project();
-        let mut judge = *this.judge;
-        let mut result = result.map(|response| response.map(Peek::new));
-        let ending = match &mut result {
-            Err(error) => Some(judge.error(&**error)),
-            Ok(response) => judge
+        let ending = match result {
+            Err(error) => Some(this.judge.error(&**error)),
+            Ok(response) => this
+                .judge
                 .head(response.status(), response.headers(), response.body().is_end_stream())
-                .or_else(|| peeked(response.body_mut(), &judge, *this.peek_trailers, cx)),
+                .or_else(|| peeked(response.body_mut(), this.judge, *this.peek_trailers, cx)),
         };
-        *this.judge = judge;
         *this.permit = None;
         *this.settled = ending.is_some();
-        let Some(ending) = ending else { return Next::Return(result) };
+        let ending = ending?;
 
-        if ending.outcome == Outcome::Rejected && this.latest.is_some() {
+        if ending.outcome == Outcome::Rejected
+            && let Some(latest) = this.latest.take()
+        {
             // Our own refusal says nothing about the call: the caller gets what the peer answered (spec case R14).
-            return Next::Return(this.latest.take().map_or(result, |latest| *latest));
+            *result = *latest;
+            return None;
         }
         let attempt =
             Attempt { ending, committed: false, replayable: this.replayer.can_replay(), idempotent: *this.idempotent };
@@ -332,12 +340,11 @@ where
         match decision {
             Decision::Again { after, .. } => {
                 *this.permit = permit;
-                *this.latest = Some(Box::new(result));
-                if after.is_zero() { Next::Ready } else { Next::Wait(sleep(after)) }
+                Some(after)
             }
             Decision::Done(stop) => {
                 note(&ending, stop);
-                Next::Return(result)
+                None
             }
         }
     }
@@ -359,7 +366,7 @@ where
     }
 
     /// Hands the response to the caller. From here on nothing is repeated.
-    fn commit(self: Pin<&mut Self>, result: Result<Response<Peek<R>>, BoxError>) -> <Self as Future>::Output {
+    fn commit(self: Pin<&mut Self>, result: Attempted<R>) -> <Self as Future>::Output {
         let this = self.project();
         this.replayer.commit();
         *this.latest = None;
@@ -372,11 +379,8 @@ where
     }
 }
 
-enum Next<R: Body> {
-    Return(Result<Response<Peek<R>>, BoxError>),
-    Wait(Sleep),
-    Ready,
-}
+/// How an attempt went, as far as the head of its response tells.
+type Attempted<R> = Result<Response<Peek<R>>, BoxError>;
 
 /// Judges a gRPC response whose trailers are already there, right behind the head.
 fn peeked<R>(body: &mut Peek<R>, judge: &Judge, allowed: bool, cx: &mut Context<'_>) -> Option<Ending>

@@ -52,8 +52,8 @@ pub enum Hold {
 pub struct Watch<F: Finish> {
     finish: Option<F>,
     judge: Judge,
-    /// What the head said, if it said all there is to say.
-    known: Option<Ending>,
+    /// What the head said, if it said all there is to say though a body follows. Boxed, since only failures do.
+    known: Option<Box<Ending>>,
     hold: Hold,
     /// A drop from here on is the peer's fault: the caller gave up because it had to.
     overdue: Option<Instant>,
@@ -95,14 +95,14 @@ impl<F: Finish> Watch<F> {
     /// Judges the head of the response. False if there is nothing more to wait for.
     fn goes_on<B: Body>(&mut self, response: &Response<B>) -> bool {
         let over = response.body().is_end_stream();
-        self.known = self.judge.head(response.status(), response.headers(), over);
+        let known = self.judge.head(response.status(), response.headers(), over);
         self.with(Finish::head);
         self.overdue = self.overdue_after_head;
         if !over && self.hold == Hold::End {
+            self.known = known.map(Box::new);
             return true;
         }
-        let ending = self.known.unwrap_or_else(|| Ending::new(Outcome::Success));
-        self.finish(now(), &ending);
+        self.finish(now(), &known.unwrap_or_else(|| Ending::new(Outcome::Success)));
         false
     }
 
@@ -117,7 +117,7 @@ impl<F: Finish> Watch<F> {
             return;
         }
         let now = now();
-        if let Some(known) = self.known {
+        if let Some(known) = self.known.take() {
             return self.finish(now, &known);
         }
         let overdue = self.overdue.is_some_and(|overdue| now >= overdue);
@@ -155,7 +155,7 @@ impl<F: Finish> OnEnd for Watch<F> {
         match end {
             End::Dropped => self.dropped(),
             end => {
-                let ending = self.known.unwrap_or_else(|| self.judge.end(end));
+                let ending = self.known.take().map_or_else(|| self.judge.end(end), |known| *known);
                 self.finish(now(), &ending);
             }
         }
