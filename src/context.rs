@@ -96,11 +96,13 @@ impl Tried {
 
 /// The context of the call that is being polled on this thread.
 #[must_use]
+#[inline]
 pub fn current() -> CallContext {
     CURRENT.get()
 }
 
 /// Writes into the record of the call that is being polled on this thread.
+#[inline]
 pub fn record(write: impl FnOnce(&mut Record)) {
     let mut context = CURRENT.get();
     write(&mut context.record);
@@ -116,6 +118,7 @@ impl CallContext {
     }
 
     /// Runs `f` in this context, and keeps what it wrote into the record, for this context and the one around it.
+    #[inline]
     pub fn enter<R>(&mut self, f: impl FnOnce() -> R) -> R {
         let _entered = self.entered();
         f()

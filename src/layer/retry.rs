@@ -375,7 +375,7 @@ where
             return Ok(response.map(Tracked::untracked));
         }
         let committed = Committed { retrier: this.retrier.clone(), attempt: this.retries.attempts() };
-        Ok(Watch::new(committed, *this.judge, Hold::End, None).follow(response))
+        Ok(Watch::new(committed, *this.judge, Hold::End, None).follow_open(response))
     }
 }
 

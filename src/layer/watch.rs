@@ -63,6 +63,7 @@ pub struct Watch<F: Finish> {
 
 impl<F: Finish> Watch<F> {
     /// Starts to follow an attempt. Callers who give up later than `patience` count as timeouts.
+    #[inline]
     pub(crate) fn new(finish: F, judge: Judge, hold: Hold, patience: Option<Instant>) -> Self {
         let context = context::current();
         let overdue_after_head = earliest(context.deadline, patience);
@@ -71,6 +72,7 @@ impl<F: Finish> Watch<F> {
     }
 
     /// Changes what waits for the end, if it still does.
+    #[inline]
     pub(crate) fn with(&mut self, change: impl FnOnce(&mut F)) {
         if let Some(finish) = &mut self.finish {
             change(finish);
@@ -83,7 +85,19 @@ impl<F: Finish> Watch<F> {
         self.finish(now(), &ending);
     }
 
+    /// Goes on to follow the body of a response whose head was judged and left its end open.
+    pub(crate) fn follow_open<B>(mut self, response: Response<B>) -> Response<Tracked<B, Self>>
+    where
+        B: Body,
+        B::Error: Into<BoxError>,
+    {
+        self.with(Finish::head);
+        self.overdue = self.overdue_after_head;
+        response.map(|body| Tracked::new(body, self))
+    }
+
     /// Goes on to follow the body of the response.
+    #[cfg(feature = "client")]
     pub(crate) fn follow<B>(self, response: Response<B>) -> Response<Tracked<B, Self>>
     where
         B: Body,
@@ -93,6 +107,7 @@ impl<F: Finish> Watch<F> {
     }
 
     /// Judges the head of the response. False if there is nothing more to wait for.
+    #[inline]
     fn goes_on<B: Body>(&mut self, response: &Response<B>) -> bool {
         let over = response.body().is_end_stream();
         let known = self.judge.head(response.status(), response.headers(), over);
@@ -106,12 +121,14 @@ impl<F: Finish> Watch<F> {
         false
     }
 
+    #[inline]
     fn finish(&mut self, now: Instant, ending: &Ending) {
         if let Some(finish) = self.finish.take() {
             finish.finish(now, ending);
         }
     }
 
+    #[inline]
     fn dropped(&mut self) {
         if self.finish.is_none() {
             return;
@@ -128,6 +145,7 @@ impl<F: Finish> Watch<F> {
 
 /// Hands the watch on to the body of the response, if there is something to wait for in it. Most of what it takes is
 /// done where the watch lies: it is large, and a response without a body needs no copy of it.
+#[inline]
 fn follow<F, B>(watch: &mut Option<Watch<F>>, response: Response<B>) -> Response<Tracked<B, Watch<F>>>
 where
     F: Finish,
