@@ -147,9 +147,9 @@ pub(crate) struct Entered<'a> {
 impl Drop for Entered<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.inside.record = CURRENT.get().record;
-        self.around.record = self.inside.record;
-        CURRENT.set(self.around);
+        let record = CURRENT.get().record;
+        self.inside.record = record;
+        CURRENT.set(CallContext { record, ..self.around });
     }
 }
 

@@ -191,8 +191,8 @@ where
         // This one was polled ready; a clone waits to be, should there be another attempt.
         let service = self.inner.clone();
         let template = head.clone();
+        context.record.attempts += 1;
         let entered = context.entered();
-        context::record(|record| record.attempts += 1);
         let attempt = self.inner.call(Request::from_parts(head, body));
         drop(entered);
         RetryFuture {
@@ -358,8 +358,8 @@ where
         }
         let mut context = context::current();
         context.attempt = this.retries.attempts();
+        context.record.attempts += 1;
         let entered = context.entered();
-        context::record(|record| record.attempts += 1);
         let attempt = this.service.call(Request::from_parts(head, body));
         drop(entered);
         this.state.set(State::Calling { attempt });

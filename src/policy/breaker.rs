@@ -317,8 +317,7 @@ impl Breaker {
 
     #[inline]
     fn count(&mut self, now: Instant, failed: bool, random: u64) -> Option<Transition> {
-        self.window.record(now, failed);
-        let totals = self.window.totals(now);
+        let totals = self.window.record(now, failed);
         let by_rate = self
             .config
             .failure_rate

@@ -94,9 +94,9 @@ impl Window {
         Ok(Self { samples, totals: Totals::default() })
     }
 
-    /// Adds a call that ended at `now`.
+    /// Adds a call that ended at `now`, and tells the counts with it.
     #[inline]
-    pub fn record(&mut self, now: Instant, failed: bool) {
+    pub fn record(&mut self, now: Instant, failed: bool) -> Totals {
         self.expire(now);
         match &mut self.samples {
             Samples::Time { ticks, buckets, current } => {
@@ -114,6 +114,7 @@ impl Window {
             }
         }
         self.totals.add(failed);
+        self.totals
     }
 
     /// The counts as of `now`.
