@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
-use http::Response;
 use http::uri::Authority;
 use http_body::Body;
 use tower_layer::Layer;
@@ -21,7 +20,6 @@ use crate::balance::BalancerConfig;
 use crate::balance::Balancing;
 use crate::balance::ConnectConfig;
 use crate::balance::Discovery;
-use crate::balance::HostPort;
 use crate::balance::Protocol;
 use crate::balance::Updater;
 use crate::error::BoxError;
@@ -31,6 +29,7 @@ use crate::guard::Bulkhead;
 use crate::guard::Listener;
 use crate::guard::Retrier;
 use crate::guard::RetrierConfig;
+use crate::host_port::HostPort;
 use crate::layer::Deadline;
 use crate::layer::DeadlineLayer;
 use crate::layer::Guard;
@@ -91,15 +90,18 @@ pub struct Channel<B> {
 pub(crate) type Stack<B> = Respond<Observe<Deadline<Retry<Observe<Guard<Timeout<Balance<Replay<B>>>, Bulkhead>>>>>>;
 
 /// The body of what a [`Stack`] answers.
+#[cfg(feature = "proxy")]
 pub(crate) type StackBody<B> = <<Stack<B> as Service<Request<B>>>::Response as Answer>::Body;
 
 /// Names the body of a response type.
+#[cfg(feature = "proxy")]
 pub(crate) trait Answer {
     /// The body.
     type Body;
 }
 
-impl<B> Answer for Response<B> {
+#[cfg(feature = "proxy")]
+impl<B> Answer for http::Response<B> {
     type Body = B;
 }
 

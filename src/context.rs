@@ -46,8 +46,10 @@ pub struct Record {
     pub attempts: u32,
     /// The endpoints that were tried, the latest last.
     pub tried: Tried,
-    /// How the latest failed attempt failed.
+    /// How the latest attempt failed, if it got no answer.
     pub failure: Option<Failure>,
+    /// Whether the peer reset the stream of the latest attempt; else what broke was its connection.
+    pub reset: bool,
     /// Who of our own layers refused the call or an attempt of it.
     pub rejected: Option<RejectionKind>,
     /// Why there was no other attempt after one that failed.
@@ -94,19 +96,20 @@ impl Tried {
     }
 }
 
-/// The context of the call that is being polled on this thread.
+/// The context of the call that is being polled on this thread; outside of calls, an empty one.
 #[must_use]
 #[inline]
 pub fn current() -> CallContext {
-    CURRENT.get()
+    CURRENT.get().unwrap_or_default()
 }
 
-/// Writes into the record of the call that is being polled on this thread.
+/// Writes into the record of the call that is being polled on this thread. Outside of calls there is none to keep.
 #[inline]
 pub fn record(write: impl FnOnce(&mut Record)) {
-    let mut context = CURRENT.get();
-    write(&mut context.record);
-    CURRENT.set(context);
+    if let Some(mut context) = CURRENT.get() {
+        write(&mut context.record);
+        CURRENT.set(Some(context));
+    }
 }
 
 impl CallContext {
@@ -127,7 +130,7 @@ impl CallContext {
     /// Enters this context until the guard is dropped. For calls whose requests and futures a closure would copy.
     #[inline]
     pub(crate) fn entered(&mut self) -> Entered<'_> {
-        let around = CURRENT.replace(*self);
+        let around = CURRENT.replace(Some(*self));
         Entered { inside: self, around }
     }
 
@@ -141,15 +144,17 @@ impl CallContext {
 #[derive(Debug)]
 pub(crate) struct Entered<'a> {
     inside: &'a mut CallContext,
-    around: CallContext,
+    /// Nothing outside of calls.
+    around: Option<CallContext>,
 }
 
 impl Drop for Entered<'_> {
     #[inline]
     fn drop(&mut self) {
-        let record = CURRENT.get().record;
+        let record = current().record;
         self.inside.record = record;
-        CURRENT.set(CallContext { record, ..self.around });
+        // Outside of calls nothing is kept: the next call on this thread has nothing to do with this one.
+        CURRENT.set(self.around.map(|around| CallContext { record, ..around }));
     }
 }
 
@@ -173,18 +178,7 @@ impl<F: Future> Future for Scoped<F> {
 }
 
 thread_local! {
-    static CURRENT: Cell<CallContext> = const { Cell::new(CallContext {
-        deadline: None,
-        attempt_deadline: None,
-        attempt: 0,
-        record: Record {
-            attempts: 0,
-            tried: Tried { ids: [0; Tried::CAPACITY], len: 0 },
-            failure: None,
-            rejected: None,
-            stop: None,
-        },
-    }) };
+    static CURRENT: Cell<Option<CallContext>> = const { Cell::new(None) };
 }
 
 #[cfg(test)]
@@ -201,6 +195,13 @@ mod tests {
             assert_eq!(current().deadline, None);
         });
         assert_eq!(outer.record.attempts, 1);
+    }
+
+    #[test]
+    fn outside_of_calls_nothing_is_kept() {
+        CallContext::default().enter(|| record(|record| record.tried.push(1)));
+        record(|record| record.attempts = 9);
+        assert_eq!(current(), CallContext::default());
     }
 
     #[test]

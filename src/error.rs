@@ -40,6 +40,8 @@ pub enum RejectionKind {
     Overloaded,
     /// More calls came in than the rate allows.
     RateLimited,
+    /// The body of the request broke off or was malformed: its sender is at fault.
+    RequestBroken,
     /// This process is shutting down.
     ShuttingDown,
 }
@@ -101,6 +103,7 @@ impl RejectionKind {
             Self::NoEndpoint => "no_endpoint",
             Self::Overloaded => "overloaded",
             Self::RateLimited => "rate_limited",
+            Self::RequestBroken => "request_broken",
             Self::ShuttingDown => "shutting_down",
         }
     }
@@ -116,6 +119,7 @@ impl fmt::Display for Rejection {
             RejectionKind::NoEndpoint => write!(f, "no usable endpoint in `{by}`")?,
             RejectionKind::Overloaded => write!(f, "`{by}` has as many calls in flight as it may")?,
             RejectionKind::RateLimited => write!(f, "`{by}` has had as many calls as its rate allows")?,
+            RejectionKind::RequestBroken => write!(f, "the request's body broke off")?,
             RejectionKind::ShuttingDown => write!(f, "`{by}` is shutting down")?,
         }
         match self.retry_after {

@@ -69,11 +69,12 @@ impl ServerLayer {
         self
     }
 
-    /// Tells `observer` of every call. Set it before [`max_concurrent`](Self::max_concurrent) to hear refusals too.
+    /// Tells `observer` of every call, and of those that are refused.
     #[must_use]
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.listener = Listener::new(observer);
-        self
+        let calls = self.limit.limit();
+        self.max_concurrent(calls)
     }
 }
 
@@ -86,5 +87,43 @@ impl<S> Layer<S> for ServerLayer {
         let inner = self.deadline.layer(inner);
         let inner = ObserveLayer::heard(self.name.clone(), self.listener.clone(), true).layer(inner);
         RespondLayer::new().layer(inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use http::Request;
+    use http::Response;
+    use tower_service::Service;
+
+    use super::*;
+    use crate::error::BoxError;
+    use crate::event::Event;
+    use crate::event::Scope;
+    use crate::outcome::Failure;
+    use crate::outcome::Outcome;
+    use crate::sync::lock;
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_told_as_a_failure_of_the_server() {
+        let outcomes = Arc::new(Mutex::new(Vec::new()));
+        let heard = outcomes.clone();
+        let layer = server().observer(Arc::new(move |_: &Scope<'_>, event: &Event<'_>| {
+            if let Event::Ended { outcome, .. } = event {
+                lock(&heard).push(*outcome);
+            }
+        }));
+        let handler = tower::service_fn(|_: Request<String>| async {
+            if true {
+                panic!("no luck")
+            }
+            Ok::<Response<String>, BoxError>(Response::default())
+        });
+
+        let response = layer.layer(handler).call(Request::default()).await.expect("it never fails");
+        assert_eq!(response.status(), 500);
+        assert_eq!(*lock(&outcomes), [Outcome::Failure(Failure::Server)]);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -79,6 +80,8 @@ struct Inner {
     members: Mutex<Members>,
     resolved: watch::Sender<bool>,
     turn: AtomicU64,
+    /// How long answers of this target take, in nanoseconds: an average over successes, wherever they came from.
+    typical: AtomicU64,
     rng: Rng,
     listener: Listener,
 }
@@ -139,7 +142,7 @@ impl Balancer {
         rng: Rng,
     ) -> Result<Self, ConfigError> {
         if let Some(breaker) = &config.breaker {
-            Breaker::new(name.clone(), breaker.clone()).map_err(|error| error.within("breaker"))?;
+            Breaker::new(name.clone(), *breaker).map_err(|error| error.within("breaker"))?;
         }
         if let Some(outlier) = &config.outlier {
             outlier.validate().map_err(|error| error.within("outlier"))?;
@@ -151,6 +154,7 @@ impl Balancer {
             members: Mutex::default(),
             resolved: watch::Sender::new(false),
             turn: AtomicU64::new(0),
+            typical: AtomicU64::new(0),
             rng,
             listener,
         })))
@@ -221,7 +225,7 @@ impl Balancer {
 
     fn admit_endpoint(&self, next_id: &mut u64, target: &Target) -> Result<Arc<Endpoint>, ConfigError> {
         let inner = &self.0;
-        let breaker = inner.config.breaker.clone().map(|config| {
+        let breaker = inner.config.breaker.map(|config| {
             // Deaf: its changes are told here, with the name of the target beside the endpoint's.
             Breaker::build(target.name.clone(), config, Listener::default(), inner.rng.fork())
         });
@@ -235,11 +239,13 @@ impl Balancer {
         self.0.resolved.send_replace(true);
     }
 
+    /// Tells whether discovery has answered.
+    pub(crate) fn is_resolved(&self) -> bool {
+        self.0.snapshot.load().version > 0 || *self.0.resolved.borrow()
+    }
+
     /// Waits until discovery has answered for the first time.
     pub(crate) async fn resolved(&self) {
-        if *self.0.resolved.borrow() {
-            return;
-        }
         // The sender lives as long as this handle, so it cannot be gone.
         let _ = self.0.resolved.subscribe().wait_for(|resolved| *resolved).await;
     }
@@ -284,23 +290,39 @@ impl Balancer {
     /// Picks an endpoint, rather one that was not tried yet, and asks its breaker.
     pub(crate) fn pick(&self, now: Instant, tried: &Tried) -> Result<Picked, Rejection> {
         let snapshot = self.current(now);
-        let mut refused = None;
+        let (mut refused, mut avoid) = (None, *tried);
         for draw in 0..=REDRAWS {
-            let Some(endpoint) = self.draw(&snapshot.usable, tried) else { break };
-            if draw < REDRAWS && tried.contains(endpoint.id()) && snapshot.usable.len() > 1 {
+            let Some(endpoint) = self.draw(&snapshot.usable, &avoid) else { break };
+            if draw < REDRAWS && avoid.contains(endpoint.id()) && snapshot.usable.len() > 1 {
                 continue;
             }
-            let Some(breaker) = endpoint.own_breaker() else {
-                return Ok(Picked { endpoint: endpoint.clone(), ticket: None });
-            };
-            let (admission, transition) = breaker.enter(now);
-            self.tell(endpoint, transition);
-            match admission {
-                Ok(ticket) => return Ok(Picked { endpoint: endpoint.clone(), ticket: Some(ticket) }),
+            match self.admit(endpoint, now) {
+                Ok(picked) => return Ok(picked),
                 Err(rejection) => refused = Some(rejection),
             }
+            avoid.push(endpoint.id());
         }
-        Err(refused.unwrap_or_else(|| self.nobody(&snapshot, now)))
+        let Some(refused) = refused else { return Err(self.nobody(&snapshot, now)) };
+        // Every draw met a breaker that is busy with its probes. Rather look at all endpoints than fail a call that
+        // one of them would take.
+        if let Some(picked) = snapshot.usable.iter().find_map(|endpoint| self.admit(endpoint, now).ok()) {
+            return Ok(picked);
+        }
+        self.hear(None, &Event::Rejected(&refused));
+        Err(refused)
+    }
+
+    /// Asks an endpoint's breaker.
+    fn admit(&self, endpoint: &Arc<Endpoint>, now: Instant) -> Result<Picked, Rejection> {
+        let Some(breaker) = endpoint.own_breaker() else {
+            return Ok(Picked { endpoint: endpoint.clone(), ticket: None });
+        };
+        let (admission, transition) = breaker.enter(now);
+        if transition.is_some_and(|change| change.to != BreakerState::HalfOpen) {
+            self.refresh(now);
+        }
+        self.tell(endpoint, transition);
+        admission.map(|ticket| Picked { endpoint: endpoint.clone(), ticket: Some(ticket) })
     }
 
     fn draw<'a>(&self, usable: &'a [Arc<Endpoint>], tried: &Tried) -> Option<&'a Arc<Endpoint>> {
@@ -377,38 +399,52 @@ impl Balancer {
         self.0.snapshot.store(Arc::new(snapshot));
     }
 
+    /// How long answers of this target take.
+    pub(crate) fn typical(&self) -> Duration {
+        Duration::from_nanos(self.0.typical.load(Ordering::Relaxed))
+    }
+
+    /// Notes how long the answers of an endpoint take that has just answered well.
+    pub(crate) fn succeeded(&self, endpoint: &Endpoint) {
+        let latency = u64::try_from(endpoint.latency().as_nanos()).unwrap_or(u64::MAX);
+        let before = self.0.typical.load(Ordering::Relaxed);
+        // Two at once may lose one of the two samples, which an average can bear.
+        let after = if before == 0 { latency } else { before - before / 16 + latency / 16 };
+        self.0.typical.store(after, Ordering::Relaxed);
+    }
+
     /// Tells the endpoint how a call to it ended.
     pub(crate) fn settle(&self, now: Instant, endpoint: &Arc<Endpoint>, ticket: Option<Ticket>, outcome: Outcome) {
         let changed = match (endpoint.own_breaker(), ticket) {
             (Some(breaker), Some(ticket)) => breaker.leave(now, ticket, outcome),
             _ => None,
         };
-        let ejected = self.count(now, endpoint, outcome);
-        self.tell(endpoint, changed);
+        let counted = self.count(now, endpoint, outcome);
+        let ejected = matches!(counted, Some(Event::Ejected { .. }));
+        // First what has to be, then who wants to know: an observer may panic.
         if ejected || changed.is_some_and(|change| change.to != BreakerState::HalfOpen) {
             self.refresh(now);
         }
+        self.tell(endpoint, changed);
+        if let Some(event) = counted {
+            self.hear(Some(endpoint), &event);
+        }
     }
 
-    /// Counts an outcome towards ejection. True if the endpoint was ejected for it.
-    fn count(&self, now: Instant, endpoint: &Endpoint, outcome: Outcome) -> bool {
-        let Some(config) = &self.0.config.outlier else { return false };
+    /// Counts an outcome towards ejection, and ejects the endpoint if it was one failure too many.
+    fn count(&self, now: Instant, endpoint: &Endpoint, outcome: Outcome) -> Option<Event<'static>> {
+        let config = self.0.config.outlier.as_ref()?;
         if !endpoint.with_ejection(|ejection| ejection.settle(config, now, outcome)) {
-            return false;
+            return None;
         }
         // One at a time, so that two streaks that end at once do not eject one endpoint too many.
         let members = lock(&self.0.members);
         let out = members.order.iter().filter(|other| other.with_ejection(|ejection| ejection.is_ejected(now))).count();
         if !may_eject(config, members.order.len(), out) {
-            drop(members);
-            self.hear(Some(endpoint), &Event::EjectionOverflow);
-            return false;
+            return Some(Event::EjectionOverflow);
         }
         let random = self.0.rng.next();
-        let duration = endpoint.with_ejection(|ejection| ejection.eject(config, now, random));
-        drop(members);
-        self.hear(Some(endpoint), &Event::Ejected { duration });
-        true
+        Some(Event::Ejected { duration: endpoint.with_ejection(|ejection| ejection.eject(config, now, random)) })
     }
 
     /// Notes that a connection was made.

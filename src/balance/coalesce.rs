@@ -7,23 +7,23 @@
 use std::future::Future;
 use std::io;
 use std::io::IoSlice;
+use std::mem;
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
-use std::task::ready;
 use std::time::Duration;
 
-use bytes::Buf;
-use bytes::BytesMut;
 use pin_project_lite::pin_project;
 use socket2::SockRef;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::timeout;
 
 use crate::sync::Mutex;
@@ -31,7 +31,12 @@ use crate::sync::lock;
 
 /// A connection's socket. Give it to hyper, and wrap the connection's future with [`turn`](Flusher::turn).
 #[derive(Debug)]
-pub(crate) struct Coalesced(Arc<Shared>);
+pub(crate) struct Coalesced {
+    // tokio's own reading: it knows that a read which did not fill the buffer has emptied the socket, and spares the
+    // next one.
+    incoming: OwnedReadHalf,
+    shared: Arc<Shared>,
+}
 
 /// Sends what the connection wrote.
 #[derive(Clone, Debug)]
@@ -39,13 +44,15 @@ pub(crate) struct Flusher(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    tcp: TcpStream,
+    outgoing: OwnedWriteHalf,
     out: Mutex<Out>,
 }
 
 #[derive(Debug, Default)]
 struct Out {
-    buffer: BytesMut,
+    buffer: Vec<u8>,
+    /// How much of the buffer has been sent.
+    sent: usize,
     /// A task waits for the socket to take more.
     draining: bool,
     /// The connection, waiting for room or for the end of the buffer.
@@ -58,22 +65,23 @@ struct Out {
 const CAPACITY: usize = 256 * 1024;
 
 /// A buffer that grew is not kept by a connection that has become idle.
-const KEPT: usize = 16 * 1024;
+const KEPT: usize = 64 * 1024;
 
 /// How long a connection that is gone may still take to send what it had written.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Makes the two halves of a coalescing transport.
 pub(crate) fn coalesce(tcp: TcpStream) -> (Coalesced, Flusher) {
-    let shared = Arc::new(Shared { tcp, out: Mutex::new(Out::default()) });
-    (Coalesced(shared.clone()), Flusher(shared))
+    let (incoming, outgoing) = tcp.into_split();
+    let shared = Arc::new(Shared { outgoing, out: Mutex::new(Out::default()) });
+    (Coalesced { incoming, shared: shared.clone() }, Flusher(shared))
 }
 
 impl Shared {
     /// Sends as much as the socket takes now; a task of its own sends the rest.
     fn send(self: &Arc<Self>) {
         let mut out = lock(&self.out);
-        if out.draining || out.buffer.is_empty() {
+        if out.draining || out.unsent() == 0 {
             return;
         }
         if self.write(&mut out) {
@@ -85,20 +93,16 @@ impl Shared {
 
     /// Writes to the socket. True if it would take no more for now.
     fn write(&self, out: &mut Out) -> bool {
-        while !out.buffer.is_empty() {
-            match self.tcp.try_write(&out.buffer) {
+        while out.sent < out.buffer.len() {
+            match self.outgoing.try_write(&out.buffer[out.sent..]) {
                 Ok(0) => out.fail(io::ErrorKind::WriteZero),
-                Ok(sent) => out.buffer.advance(sent),
+                Ok(sent) => out.sent += sent,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => out.fail(error.kind()),
             }
         }
-        if out.buffer.capacity() > KEPT {
-            out.buffer = BytesMut::new();
-        } else {
-            out.buffer.clear();
-        }
+        out.empty();
         false
     }
 
@@ -106,8 +110,10 @@ impl Shared {
         loop {
             // Only this task is left to hold the socket: the connection is gone, and its peer may never read again.
             let writable = match Arc::strong_count(&self) {
-                1 => timeout(LINGER, self.tcp.writable()).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
-                _ => self.tcp.writable().await,
+                1 => timeout(LINGER, self.outgoing.writable())
+                    .await
+                    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+                _ => self.outgoing.writable().await,
             };
             let mut out = lock(&self.out);
             let blocked = match writable {
@@ -133,7 +139,18 @@ impl Shared {
 impl Out {
     fn fail(&mut self, kind: io::ErrorKind) {
         self.failed = Some(kind);
-        self.buffer = BytesMut::new();
+        self.empty();
+    }
+
+    fn empty(&mut self) {
+        self.buffer.clear();
+        self.buffer.shrink_to(KEPT);
+        self.sent = 0;
+    }
+
+    /// What is written and not sent.
+    fn unsent(&self) -> usize {
+        self.buffer.len() - self.sent
     }
 
     fn check(&self) -> io::Result<()> {
@@ -142,14 +159,8 @@ impl Out {
 }
 
 impl AsyncRead for Coalesced {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            match self.0.tcp.try_read_buf(buffer) {
-                Ok(_) => return Poll::Ready(Ok(())),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.0.tcp.poll_read_ready(cx))?,
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.incoming).poll_read(cx, buffer)
     }
 }
 
@@ -163,14 +174,19 @@ impl AsyncWrite for Coalesced {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if lock(&self.0.out).buffer.len() >= CAPACITY {
-            self.0.send();
+        if lock(&self.shared.out).unsent() >= CAPACITY {
+            self.shared.send();
         }
-        let mut out = lock(&self.0.out);
+        let mut out = lock(&self.shared.out);
         out.check()?;
-        if out.buffer.len() >= CAPACITY {
+        if out.unsent() >= CAPACITY {
             out.parked = Some(cx.waker().clone());
             return Poll::Pending;
+        }
+        if out.sent >= CAPACITY {
+            // A peer that reads slowly but steadily never empties the buffer: what it has read must not stay in it.
+            let sent = mem::take(&mut out.sent);
+            out.buffer.drain(..sent);
         }
         let mut taken = 0;
         for slice in slices {
@@ -186,18 +202,18 @@ impl AsyncWrite for Coalesced {
 
     /// Sends nothing: [`Turn`] does, once the connection has written all that it has.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(lock(&self.0.out).check())
+        Poll::Ready(lock(&self.shared.out).check())
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.send();
-        let mut out = lock(&self.0.out);
+        self.shared.send();
+        let mut out = lock(&self.shared.out);
         out.check()?;
-        if !out.buffer.is_empty() {
+        if out.unsent() > 0 {
             out.parked = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        Poll::Ready(SockRef::from(&self.0.tcp).shutdown(Shutdown::Write))
+        Poll::Ready(SockRef::from(self.shared.outgoing.as_ref()).shutdown(Shutdown::Write))
     }
 }
 
@@ -236,12 +252,14 @@ where
     F::Output: Send,
 {
     fn execute(&self, future: F) {
-        tokio::spawn(self.turn(future));
+        // Boxed: these futures are large, and to spawn one moves it several times.
+        tokio::spawn(self.turn(Box::pin(future)));
     }
 }
 
 impl<F> Turn<F> {
     /// The future itself, to ask the connection for a graceful shutdown.
+    #[cfg(feature = "proxy")]
     pub(crate) fn future(self: Pin<&mut Self>) -> Pin<&mut F> {
         self.project().future
     }

@@ -25,6 +25,8 @@ use crate::balance::coalesce::coalesce;
 use crate::balance::endpoint::Endpoint;
 use crate::error;
 use crate::error::BoxError;
+use crate::error::Rejection;
+use crate::error::RejectionKind;
 use crate::error::TransportError;
 use crate::event::Event;
 use crate::outcome::Failure;
@@ -145,21 +147,28 @@ where
         endpoint: &Endpoint,
         config: &ConnectConfig,
         request: Request<B>,
-    ) -> Result<(Response<Incoming>, Loan<B>), TransportError> {
+    ) -> Result<(Response<Incoming>, Loan<B>), BoxError> {
         match &**self {
             Self::Http2(flight) => {
-                let mut sender = shared(flight, balancer, endpoint, config).await?;
-                let response = sender.try_send_request(request).await.map_err(|error| unsent(error, false))?;
-                Ok((response, None))
+                let current = current(flight, balancer, endpoint);
+                let mut sender = match current.get() {
+                    Some(made) => made.clone().map_err(Refused::into_error)?,
+                    None => Box::pin(made(&current, balancer, endpoint, config)).await?,
+                };
+                let response = sender.try_send_request(request).await;
+                Ok((response.map_err(|error| unsent(balancer, error, false))?, None))
             }
             Self::Http1(idle) => {
                 let repeatable = request.method().is_idempotent();
                 let (mut sender, reused) = match checkout(idle, balancer, endpoint) {
                     Some(sender) => (sender, true),
-                    None => (open(balancer, endpoint, config, handshake1).await.map_err(Refused::into_error)?, false),
+                    None => {
+                        let opened = Box::pin(open(balancer, endpoint, config, handshake1)).await;
+                        (opened.map_err(Refused::into_error)?, false)
+                    }
                 };
                 let sent = sender.try_send_request(request).await;
-                let response = sent.map_err(|error| unsent(error, reused && repeatable))?;
+                let response = sent.map_err(|error| unsent(balancer, error, reused && repeatable))?;
                 Ok((response, Some((self.clone(), sender))))
             }
         }
@@ -184,8 +193,9 @@ fn checkout<B>(
     sender
 }
 
-async fn shared<B>(
-    flight: &Mutex<Arc<Flight<B>>>,
+/// Waits for the connection that is being made, or makes it.
+async fn made<B>(
+    flight: &Flight<B>,
     balancer: &Balancer,
     endpoint: &Endpoint,
     config: &ConnectConfig,
@@ -194,12 +204,8 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    let current = current(flight, balancer, endpoint);
-    let made = match current.get() {
-        Some(made) => made,
-        // Should the caller that makes the connection go away, another that waits takes over.
-        None => current.get_or_init(|| open(balancer, endpoint, config, handshake2)).await,
-    };
+    // Should the caller that makes the connection go away, another that waits takes over.
+    let made = flight.get_or_init(|| open(balancer, endpoint, config, handshake2)).await;
     made.clone().map_err(Refused::into_error)
 }
 
@@ -315,15 +321,34 @@ impl Error for Refused {
 
 /// Says how far a request came that has no response. `stale` tells that it was idempotent and its connection had been
 /// used before: the peer may just have closed it (RFC 9112, 9.3.1 allows to repeat such a request).
-fn unsent<B>(mut error: TrySendError<Request<B>>, stale: bool) -> TransportError {
+fn unsent<B>(balancer: &Balancer, mut error: TrySendError<Request<B>>, stale: bool) -> BoxError {
     if error.take_message().is_some() {
-        return TransportError::new(Failure::Reset, Reach::NotSent, error.into_error());
+        return TransportError::new(Failure::Reset, Reach::NotSent, error.into_error()).into();
     }
     let error = error.into_error();
-    if stale && (error.is_incomplete_message() || error.is_closed() || error.is_canceled()) {
-        return TransportError::new(Failure::Reset, Reach::Unprocessed, error);
+    if by_sender(&error) {
+        let broken = Rejection::new(RejectionKind::RequestBroken, balancer.name().into());
+        return broken.with_cause(Arc::new(error)).into();
     }
-    broken(error)
+    if stale && (error.is_incomplete_message() || error.is_closed() || error.is_canceled() || hung_up(&error)) {
+        return TransportError::new(Failure::Reset, Reach::Unprocessed, error).into();
+    }
+    broken(error).into()
+}
+
+/// Tells whether the request's body failed, which ends the stream but says nothing about the peer.
+fn by_sender(error: &hyper::Error) -> bool {
+    match error::find::<h2::Error>(error) {
+        // The reset of a body that failed is the only one that we send before there is an answer.
+        Some(h2) => h2.is_reset() && !h2.is_remote() && !h2.is_library(),
+        None => error.is_user(),
+    }
+}
+
+/// Tells whether the peer had closed the connection before it got the request, or all of it.
+fn hung_up(error: &hyper::Error) -> bool {
+    let kind = error::find::<io::Error>(error).map(io::Error::kind);
+    matches!(kind, Some(io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe))
 }
 
 /// Says how far a request came whose stream or connection broke.

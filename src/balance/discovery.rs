@@ -1,10 +1,6 @@
 //! Where the endpoints of a target are: a fixed list, or what a DNS name resolves to.
 
-use std::fmt;
-use std::net::IpAddr;
 use std::net::SocketAddr;
-use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
@@ -19,6 +15,7 @@ use crate::balance::balancer::Balancer;
 use crate::balance::balancer::Target;
 use crate::error::BoxError;
 use crate::error::ConfigError;
+use crate::host_port::HostPort;
 use crate::policy::Backoff;
 use crate::policy::BackoffConfig;
 use crate::policy::Jitter;
@@ -38,13 +35,6 @@ pub struct Discovery {
 enum Source {
     Fixed(Vec<HostPort>),
     Dns(HostPort),
-}
-
-/// A host, by name or address, and a port. Written `host:port` or `[v6]:port`.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct HostPort {
-    host: Arc<str>,
-    port: u16,
 }
 
 impl Discovery {
@@ -81,7 +71,7 @@ impl Discovery {
     /// If there is a name to resolve and this is not called on a tokio runtime.
     pub fn start(self, balancer: &Balancer) -> Result<Updater, ConfigError> {
         if let Source::Fixed(endpoints) = &self.source
-            && let Some(targets) = endpoints.iter().map(HostPort::literal).collect::<Option<Vec<_>>>()
+            && let Some(targets) = endpoints.iter().map(literal).collect::<Option<Vec<_>>>()
         {
             balancer.update(now(), &targets)?;
             return Ok(Updater(None));
@@ -151,7 +141,7 @@ async fn resolve(
         Source::Fixed(endpoints) => {
             let mut targets = Vec::with_capacity(endpoints.len());
             for endpoint in endpoints {
-                if let Some(target) = endpoint.literal() {
+                if let Some(target) = literal(endpoint) {
                     targets.push(target);
                     continue;
                 }
@@ -168,8 +158,8 @@ async fn resolve(
 }
 
 async fn lookup(resolver: &TokioResolver, name: &HostPort) -> Result<(Vec<SocketAddr>, Instant), BoxError> {
-    let found = resolver.lookup_ip(&*name.host).await?;
-    let mut addresses: Vec<_> = found.iter().map(|ip| SocketAddr::new(ip, name.port)).collect();
+    let found = resolver.lookup_ip(name.host()).await?;
+    let mut addresses: Vec<_> = found.iter().map(|ip| SocketAddr::new(ip, name.port())).collect();
     // In an order of its own: name servers rotate theirs, and that is no change.
     addresses.sort_unstable();
     addresses.dedup();
@@ -197,52 +187,8 @@ fn resolver(nameserver: Option<SocketAddr>) -> Result<TokioResolver, BoxError> {
     Ok(TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).build()?)
 }
 
-impl HostPort {
-    /// The host: a name, or an address without brackets.
-    #[must_use]
-    pub fn host(&self) -> &str {
-        &self.host
-    }
-
-    /// The port.
-    #[must_use]
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    fn literal(&self) -> Option<Target> {
-        let ip: IpAddr = self.host.parse().ok()?;
-        Some(Target { name: self.to_string().into(), addresses: vec![SocketAddr::new(ip, self.port)] })
-    }
-}
-
-impl FromStr for HostPort {
-    type Err = ConfigError;
-
-    fn from_str(text: &str) -> Result<Self, ConfigError> {
-        let wrong = || ConfigError::new("endpoint", format_args!("`{text}`"), "`host:port`, the port from 1 to 65535");
-        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-        let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(wrong)?;
-        let host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            Some(v6) if v6.parse::<std::net::Ipv6Addr>().is_ok() => v6,
-            Some(_) => return Err(wrong()),
-            None => host,
-        };
-        let of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-        let is_address = host.parse::<IpAddr>().is_ok();
-        if host.is_empty() || !is_address && !host.bytes().all(of_a_name) {
-            return Err(wrong());
-        }
-        Ok(Self { host: host.into(), port })
-    }
-}
-
-impl fmt::Display for HostPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
+/// The endpoint of an entry that is an address: there is nothing to resolve.
+fn literal(entry: &HostPort) -> Option<Target> {
+    let address = SocketAddr::new(entry.ip()?, entry.port());
+    Some(Target { name: entry.to_string().into(), addresses: vec![address] })
 }

@@ -33,8 +33,10 @@ pub struct Endpoint {
     addresses: ArcSwap<Vec<SocketAddr>>,
     breaker: Option<Breaker>,
     in_flight: AtomicU32,
+    averages: Mutex<Averages>,
+    /// What the averages were when they last changed, for picks, which take no lock.
     latency_nanos: AtomicU64,
-    latency: Mutex<PeakEwma>,
+    cost_nanos: AtomicU64,
     ejection: Mutex<Ejection>,
     reconnect: Mutex<Reconnect>,
 }
@@ -71,8 +73,9 @@ impl Endpoint {
             addresses: ArcSwap::from_pointee(addresses),
             breaker,
             in_flight: AtomicU32::new(0),
+            averages: Mutex::default(),
             latency_nanos: AtomicU64::new(0),
-            latency: Mutex::default(),
+            cost_nanos: AtomicU64::new(0),
             ejection: Mutex::default(),
             reconnect: Mutex::default(),
         })
@@ -94,6 +97,12 @@ impl Endpoint {
     #[must_use]
     pub fn latency(&self) -> Duration {
         Duration::from_nanos(self.latency_nanos.load(Ordering::Relaxed))
+    }
+
+    /// What picks go by: the latency, in which a failure counts as an answer that took some times as long.
+    #[must_use]
+    pub fn cost(&self) -> Duration {
+        Duration::from_nanos(self.cost_nanos.load(Ordering::Relaxed))
     }
 
     /// The state of its breaker, if it has one.
@@ -141,7 +150,7 @@ impl Endpoint {
     }
 
     pub(crate) fn load(&self) -> Load {
-        Load { in_flight: self.in_flight(), latency: self.latency() }
+        Load { in_flight: self.in_flight(), latency: self.cost() }
     }
 
     pub(crate) fn enter(&self) {
@@ -152,11 +161,22 @@ impl Endpoint {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn observe(&self, now: Instant, latency: Duration) {
-        let mut average = lock(&self.latency);
-        average.observe(now, latency);
-        let nanos = u64::try_from(average.value(now).as_nanos()).unwrap_or(u64::MAX);
-        self.latency_nanos.store(nanos, Ordering::Relaxed);
+    /// Notes how long an answer took to come.
+    pub(crate) fn answered(&self, now: Instant, latency: Duration) {
+        let mut averages = lock(&self.averages);
+        averages.latency.observe(now, latency);
+        averages.cost.observe(now, latency);
+        self.latency_nanos.store(nanos(averages.latency.value(now)), Ordering::Relaxed);
+        self.cost_nanos.store(nanos(averages.cost.value(now)), Ordering::Relaxed);
+    }
+
+    /// Notes that a call failed after so long. A peer that fails fast must not look quick: it would draw the more calls
+    /// the more it fails. So its own latency is not enough, and what answers of the others take counts too.
+    pub(crate) fn failed(&self, now: Instant, after: Duration, typical: Duration) {
+        let mut averages = lock(&self.averages);
+        let penalty = averages.latency.value(now).max(typical).saturating_mul(FAILURE_PENALTY);
+        averages.cost.observe(now, after.max(penalty));
+        self.cost_nanos.store(nanos(averages.cost.value(now)), Ordering::Relaxed);
     }
 
     pub(crate) fn with_ejection<R>(&self, change: impl FnOnce(&mut Ejection) -> R) -> R {
@@ -186,6 +206,20 @@ impl Endpoint {
         lock(&self.ejection).release(config, now)
     }
 }
+
+/// Moving averages of one endpoint.
+#[derive(Debug, Default)]
+struct Averages {
+    latency: PeakEwma,
+    cost: PeakEwma,
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A failure counts as an answer that took this many times as long as answers do, here or elsewhere.
+const FAILURE_PENALTY: u32 = 3;
 
 /// gRPC's factor and jitter (connection-backoff), but a shorter start and end: here a call, not a background task,
 /// finds out that a peer is back, and a proxy's caller expects that within seconds of a restart.

@@ -20,11 +20,11 @@ pub use balancer::Balancer;
 pub use balancer::BalancerConfig;
 pub use balancer::Balancing;
 pub use balancer::Target;
+#[cfg(feature = "proxy")]
 pub(crate) use coalesce::coalesce;
 pub use connection::ConnectConfig;
 pub use connection::Protocol;
 pub use discovery::Discovery;
-pub use discovery::HostPort;
 pub use discovery::Updater;
 pub use endpoint::Endpoint;
 pub use endpoint::Unusable;

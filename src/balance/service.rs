@@ -33,7 +33,9 @@ use crate::balance::connection::Protocol;
 use crate::balance::connection::broken;
 use crate::balance::endpoint::Endpoint;
 use crate::context;
+use crate::context::Tried;
 use crate::error::BoxError;
+use crate::error::Rejection;
 use crate::error::TransportError;
 use crate::layer::Finish;
 use crate::layer::Hold;
@@ -112,9 +114,14 @@ where
     B::Error: Into<BoxError>,
 {
     let Balance { balancer, connections, authority } = balance;
-    balancer.resolved().await;
+    if !balancer.is_resolved() {
+        // Boxed, as what follows is: what happens once must not make the future of every call larger.
+        Box::pin(balancer.resolved()).await;
+    }
     let started = now();
-    let tried = context::current().record.tried;
+    // Where nothing retries, what is on record are endpoints of other calls.
+    let context = context::current();
+    let tried = if context.attempt > 0 { context.record.tried } else { Tried::default() };
     let picked = balancer.pick(started, &tried).inspect_err(|rejection| {
         context::record(|record| record.rejected = Some(rejection.kind()));
     })?;
@@ -132,8 +139,12 @@ where
             Ok(watch.follow(response.map(|body| body.map_err(to_transport_error))))
         }
         Err(error) => {
-            watch.fail(&error);
-            Err(error.into())
+            context::record(|record| {
+                record.rejected = Rejection::find(&*error).map(Rejection::kind).or(record.rejected);
+                record.reset = TransportError::find(&*error).is_some_and(|error| error.reset().is_some());
+            });
+            watch.fail(&*error);
+            Err(error)
         }
     }
 }
@@ -200,14 +211,14 @@ impl<B> Finish for Visit<B> {
     fn head(&mut self) {
         self.answered = true;
         let now = now();
-        self.endpoint.observe(now, self.elapsed(now));
+        self.endpoint.answered(now, self.elapsed(now));
     }
 
     fn finish(mut self, now: Instant, ending: &Ending) {
-        if let Outcome::Failure(_) = ending.outcome {
-            // A peer that fails fast must not look quick: it would draw the more calls the more it fails.
-            let penalty = self.elapsed(now).max(self.endpoint.latency() * FAILURE_PENALTY);
-            self.endpoint.observe(now, penalty.min(MAX_PENALTY));
+        match ending.outcome {
+            Outcome::Success => self.balancer.succeeded(&self.endpoint),
+            Outcome::Failure(_) => self.endpoint.failed(now, self.elapsed(now), self.balancer.typical()),
+            _ => {}
         }
         self.balancer.settle(now, &self.endpoint, self.ticket.take(), ending.outcome);
         // A connection whose body was not read to its end cannot be used again; dropping it closes it.
@@ -223,11 +234,6 @@ impl<B> Drop for Visit<B> {
         self.endpoint.leave();
     }
 }
-
-/// A failure counts as a call this many times as slow as the others.
-const FAILURE_PENALTY: u32 = 3;
-/// However often it fails, an endpoint is worth another try within seconds.
-const MAX_PENALTY: Duration = Duration::from_secs(5);
 
 impl<B> Clone for Balance<B> {
     fn clone(&self) -> Self {

@@ -1,4 +1,4 @@
-//! When a whole cluster is left in peace for a while.
+//! When an endpoint is left in peace for a while.
 
 use std::fmt;
 use std::time::Duration;
@@ -27,11 +27,11 @@ pub struct Breaker {
     #[serde(with = "duration")]
     pub window: Duration,
     /// How many failures in a row open the breaker, whatever the rate is. Default: none do. From 1 to 1,000,000. Suits
-    /// clusters with little traffic.
+    /// endpoints with little traffic.
     pub consecutive_failures: Option<u32>,
     /// How long the breaker stays open: `5s`, or `{ start: 5s, max: 60s }` for a time that doubles with each failed probe.
     pub open_for: OpenFor,
-    /// How many calls try out whether the cluster is well again; their failure rate decides. Default 5, from 1 to 1000.
+    /// How many calls try out whether the endpoint is well again; their failure rate decides. Default 5, from 1 to 1000.
     pub half_open_permits: u32,
 }
 

@@ -36,7 +36,8 @@ pub struct Cluster {
     /// When an endpoint that fails is left out for a while. Default on, `off` never leaves one out.
     #[serde(with = "switch")]
     pub outlier: Option<Outlier>,
-    /// When the whole cluster is left in peace for a while. Default `off`; `on` takes all defaults.
+    /// When an endpoint is left in peace for a while; each has a breaker of its own. Default `off`; `on` takes all
+    /// defaults.
     #[serde(with = "switch")]
     pub breaker: Option<Breaker>,
 }

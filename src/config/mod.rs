@@ -63,8 +63,8 @@ pub use self::named::Named;
 pub use self::retry::Backoff;
 pub use self::retry::Retry;
 pub use self::text::ByteSize;
-pub use self::text::HostPort;
 pub use self::text::Malformed;
+pub use crate::host_port::HostPort;
 
 /// The whole document.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]

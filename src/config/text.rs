@@ -10,18 +10,14 @@ use serde::Serializer;
 use serde::de::Error as _;
 use serde::de::Unexpected;
 
+use crate::error::ConfigError;
+use crate::host_port::HostPort;
+
 /// A number of bytes, written `64KiB`, `1MiB` or `500`.
 ///
 /// Units: `B`, `KiB`, `MiB`, `GiB` (powers of 1024), `kB`, `MB`, `GB` (powers of 1000).
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ByteSize(pub u64);
-
-/// A host name or address and a port, written `greeter.local:50051` or `[::1]:50051`.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct HostPort {
-    host: String,
-    port: u16,
-}
 
 /// A text that is not the value it should be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,55 +59,6 @@ impl fmt::Display for ByteSize {
     }
 }
 
-impl HostPort {
-    /// The host: a name, an IPv4 address, or an IPv6 address without its brackets.
-    #[must_use]
-    pub fn host(&self) -> &str {
-        &self.host
-    }
-
-    /// The port, never 0.
-    #[must_use]
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-}
-
-impl FromStr for HostPort {
-    type Err = Malformed;
-
-    fn from_str(text: &str) -> Result<Self, Malformed> {
-        let malformed = Malformed("host:port, such as greeter.local:50051, 127.0.0.1:8080 or [::1]:8080");
-        let (host, port) = text.rsplit_once(':').ok_or(malformed)?;
-        let port = match port.parse::<u16>() {
-            Ok(port) if port > 0 => port,
-            _ => return Err(malformed),
-        };
-        let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-            Some(v6) if v6.parse::<std::net::Ipv6Addr>().is_ok() => v6,
-            None if is_host(host) => host,
-            _ => return Err(malformed),
-        };
-        Ok(Self { host: host.to_owned(), port })
-    }
-}
-
-// RFC 1123, 2.1, and the underscore that service names in DNS have.
-fn is_host(host: &str) -> bool {
-    let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    let host = host.strip_suffix('.').unwrap_or(host);
-    host.len() <= 253 && host.split('.').all(|label| (1..=63).contains(&label.len()) && label.bytes().all(letter))
-}
-
-impl fmt::Display for HostPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
-        }
-    }
-}
-
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "must be {}", self.0)
@@ -128,7 +75,8 @@ impl Serialize for ByteSize {
 
 impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer)
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|Malformed(allowed)| D::Error::invalid_value(Unexpected::Str(&text), &allowed))
     }
 }
 
@@ -140,13 +88,9 @@ impl Serialize for HostPort {
 
 impl<'de> Deserialize<'de> for HostPort {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer)
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|error: ConfigError| D::Error::invalid_value(Unexpected::Str(&text), &error.allowed()))
     }
-}
-
-fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err = Malformed>>(deserializer: D) -> Result<T, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    text.parse().map_err(|Malformed(allowed)| D::Error::invalid_value(Unexpected::Str(&text), &allowed))
 }
 
 /// An address to listen on, for serde's `with`: like serde's own reading, but says what an address looks like.

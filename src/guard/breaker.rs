@@ -126,6 +126,7 @@ impl Breaker {
     }
 
     /// When an open breaker will admit its first probe.
+    #[cfg(feature = "client")]
     pub(crate) fn open_until(&self) -> Option<Instant> {
         lock(&self.0.policy).open_until()
     }
@@ -162,14 +163,13 @@ impl Admit for Breaker {
     #[inline]
     fn admit(&self, now: Instant) -> Result<BreakerPermit, Rejection> {
         let (admission, transition) = self.enter(now);
+        // A permit before the observer is told: should that panic, the place of a probe is freed.
+        let admission = admission.map(|ticket| BreakerPermit { breaker: self.clone(), ticket: Some(ticket) });
         self.tell(transition);
-        match admission {
-            Ok(ticket) => Ok(BreakerPermit { breaker: self.clone(), ticket: Some(ticket) }),
-            Err(rejection) => {
-                self.0.listener.hear(&Scope::new(&self.0.name), &Event::Rejected(&rejection));
-                Err(rejection)
-            }
+        if let Err(rejection) = &admission {
+            self.0.listener.hear(&Scope::new(&self.0.name), &Event::Rejected(rejection));
         }
+        admission
     }
 }
 

@@ -9,6 +9,7 @@ use crate::event::Observer;
 use crate::event::Scope;
 use crate::event::Stop;
 use crate::guard::Listener;
+use crate::outcome::Ending;
 use crate::outcome::Outcome;
 use crate::policy::Attempt;
 use crate::policy::Budget;
@@ -165,8 +166,7 @@ impl Retrier {
             self.deposit(now);
         }
         let number = state.attempts();
-        let random = if outcome == Outcome::Success { 0 } else { self.shared.rng.next() };
-        let decided = match state.decide(&self.policy, now, deadline, random, attempt) {
+        let decided = match state.decide(&self.policy, now, deadline, self.shared.rng.next(), attempt) {
             Decision::Again { after, transparent: true } => (Decision::Again { after, transparent: true }, None),
             Decision::Again { after, transparent: false } => match self.withdraw(now) {
                 Some(permit) => (Decision::Again { after, transparent: false }, Some(permit)),
@@ -176,6 +176,11 @@ impl Retrier {
         };
         self.tell(outcome, number, decided.0);
         decided
+    }
+
+    /// Tells whether the policy repeats attempts that end like this.
+    pub(crate) fn repeats(&self, ending: &Ending) -> bool {
+        self.policy.on.matches(ending)
     }
 
     /// Hears how a call ended whose response was handed on before that was known.

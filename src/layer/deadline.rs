@@ -126,11 +126,11 @@ impl DeadlineLayer {
     fn budget<B>(&self, now: Instant, request: &mut Request<B>) -> Result<CallContext, RejectionKind> {
         let mut context = context::current();
         let own = self.timeout.and_then(|timeout| deadline_after(now, timeout));
-        if !is_grpc(request.headers()) {
-            context.deadline = earliest(context.deadline, own);
-            return Ok(context);
-        }
-        let asked = grpc_timeout::from_headers(request.headers()).map_err(|_| RejectionKind::DeadlineMalformed)?;
+        let grpc = is_grpc(request.headers());
+        let asked = match grpc {
+            true => grpc_timeout::from_headers(request.headers()).map_err(|_| RejectionKind::DeadlineMalformed)?,
+            false => None,
+        };
         let asked = asked.map(|timeout| (timeout, deadline_after(now, timeout)));
         context.deadline = earliest(context.deadline, own);
         let header_stands = matches!(asked, Some((_, at)) if earliest(context.deadline, at) == at);
@@ -138,7 +138,7 @@ impl DeadlineLayer {
         if context.deadline.is_some_and(|deadline| is_past(now, deadline)) {
             return Err(RejectionKind::DeadlineExceeded);
         }
-        if let (Role::Client, Some(deadline), false) = (self.role, context.deadline, header_stands) {
+        if let (true, Role::Client, Some(deadline), false) = (grpc, self.role, context.deadline, header_stands) {
             write_timeout(request.headers_mut(), remaining(now, deadline));
         }
         Ok(context)
@@ -275,6 +275,7 @@ where
             return Poll::Pending;
         }
         this.context.enter(|| this.inner.set(None));
+        context::record(|record| record.rejected = Some(RejectionKind::DeadlineExceeded));
         Poll::Ready(Err(this.layer.rejection(RejectionKind::DeadlineExceeded).into()))
     }
 }

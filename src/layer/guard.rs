@@ -153,7 +153,7 @@ where
         let judge = self.layer.classify.judge(request.method(), request.uri(), request.headers());
         let patience = self.layer.cancelled_after.and_then(|after| started.checked_add(after));
         let watch = Watch::new(Held(permit), judge, self.layer.hold, patience);
-        GuardFuture { state: State::Calling { inner: Watched::new(self.inner.call(request), watch) } }
+        GuardFuture { state: State::Calling { inner: Watched::new(watch, || self.inner.call(request)) } }
     }
 }
 

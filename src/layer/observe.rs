@@ -132,7 +132,7 @@ where
         told.layer.listener.hear(&Scope::new(&told.layer.name), &Event::Started { span });
         let judge = Auto.judge(request.method(), request.uri(), request.headers());
         let watch = Watch::new(told, judge, Hold::End, None);
-        Watched::new(self.inner.call(request), watch)
+        Watched::new(watch, || self.inner.call(request))
     }
 }
 

@@ -51,7 +51,7 @@ use crate::protocol::status::encode_message;
 /// | `Overloaded` | 503 | RESOURCE_EXHAUSTED, or as set by [`overloaded`](Self::overloaded) |
 /// | `RateLimited` | 429 | RESOURCE_EXHAUSTED |
 /// | `DeadlineExceeded` | 504 | DEADLINE_EXCEEDED |
-/// | `DeadlineMalformed` | 400 | INTERNAL |
+/// | `DeadlineMalformed`, `RequestBroken` | 400 | INTERNAL |
 /// | transport: protocol error | 502 | INTERNAL, or by the code of the reset |
 /// | transport: anything else | 503 | UNAVAILABLE, or by the code of the reset |
 /// | a panic ([`CatchPanicLayer`](crate::layer::CatchPanicLayer)) | 500 | INTERNAL |
@@ -208,6 +208,7 @@ struct Answer {
 }
 
 /// Answers a call that goes no further, in the words of its protocol.
+#[cfg(feature = "proxy")]
 pub(crate) fn reply<R>(grpc: bool, http: StatusCode, code: Code, message: &str) -> Response<RespondBody<R>> {
     Answer { http, grpc: code, message: message.to_owned(), retry_after: None }.into_response(grpc)
 }
@@ -276,7 +277,7 @@ fn refused(kind: RejectionKind, overloaded: Code) -> (StatusCode, Code) {
             (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable)
         }
         RejectionKind::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded),
-        RejectionKind::DeadlineMalformed => (StatusCode::BAD_REQUEST, Code::Internal),
+        RejectionKind::DeadlineMalformed | RejectionKind::RequestBroken => (StatusCode::BAD_REQUEST, Code::Internal),
         RejectionKind::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, overloaded),
         RejectionKind::RateLimited => (StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted),
     }

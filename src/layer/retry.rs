@@ -8,10 +8,12 @@ use std::task::ready;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderName;
 use http::HeaderValue;
 use http::Method;
 use http::Request;
 use http::Response;
+use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http_body::Body;
 use pin_project_lite::pin_project;
@@ -22,6 +24,7 @@ use tower_service::Service;
 
 use crate::context;
 use crate::context::CallContext;
+use crate::context::Record;
 use crate::error::BoxError;
 use crate::event::Stop;
 use crate::guard::Retrier;
@@ -30,6 +33,7 @@ use crate::layer::deadline::write_timeout;
 use crate::layer::watch::Finish;
 use crate::layer::watch::Hold;
 use crate::layer::watch::Watch;
+use crate::outcome::Answer;
 use crate::outcome::Ending;
 use crate::outcome::Outcome;
 use crate::policy::Attempt;
@@ -45,6 +49,7 @@ use crate::protocol::Peeked;
 use crate::protocol::Replay;
 use crate::protocol::Replayer;
 use crate::protocol::Tracked;
+use crate::protocol::pushback;
 use crate::time::Instant;
 use crate::time::now;
 
@@ -59,8 +64,8 @@ use crate::time::now;
 /// an HTTP request whose method is idempotent (RFC 9110, 9.2.2) or was named with [`also`](Self::also).
 ///
 /// The request's body is kept while it is sent, up to [`buffer`](Self::buffer) bytes; beyond that it streams on and
-/// the attempt is the last. The first attempt's error or response is what the caller gets when a later attempt is
-/// refused by one of our own layers.
+/// the attempt is the last. When one of our own layers refuses a later attempt, the caller gets what the peer answered
+/// before; an HTTP answer without its body, which was let go before the wait.
 ///
 /// # Examples
 /// ```
@@ -183,15 +188,18 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let judge = Auto.judge(request.method(), request.uri(), request.headers());
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        if judge.is_grpc() {
+            // Ours to write (spec case RT-33): what the caller was sent by its own caller says nothing here.
+            head.headers.remove(&PREVIOUS_ATTEMPTS);
+        }
+        let template = head.clone();
         let (body, replayer) = Replay::new(body, self.layer.buffer);
 
-        let mut context = context::current();
-        context.attempt = 1;
+        let mut context =
+            CallContext { attempt: 1, record: Record { attempts: 1, ..Record::default() }, ..context::current() };
         // This one was polled ready; a clone waits to be, should there be another attempt.
         let service = self.inner.clone();
-        let template = head.clone();
-        context.record.attempts += 1;
         let entered = context.entered();
         let attempt = self.inner.call(Request::from_parts(head, body));
         drop(entered);
@@ -302,8 +310,8 @@ where
                         None => {
                             this.state.set(State::Finished);
                             // What the peer answered tells the caller more than that there is no other attempt.
-                            let result = this.latest.take().expect("an attempt ended before this one");
-                            return Poll::Ready(self.commit(*result));
+                            let result = *this.latest.take().expect("an attempt ended before this one");
+                            return Poll::Ready(self.commit(result));
                         }
                     }
                 }
@@ -316,34 +324,41 @@ where
     /// if the result is for the caller. An earlier result takes its place if that tells the caller more.
     fn ended(self: Pin<&mut Self>, cx: &mut Context<'_>, result: &mut Attempted<R>) -> Option<Duration> {
         let this = self.project();
-        let ending = match result {
-            Err(error) => Some(this.judge.error(&**error)),
-            Ok(response) => this
-                .judge
-                .head(response.status(), response.headers(), response.body().is_end_stream())
-                .or_else(|| peeked(response.body_mut(), this.judge, *this.peek_trailers, cx)),
+        let (ending, unread) = match result {
+            Err(error) => (Some(this.judge.error(&**error)), false),
+            Ok(response) => {
+                let over = response.body().is_end_stream();
+                let head = this.judge.head(response.status(), response.headers(), over);
+                match head.or_else(|| by_status(response, *this.judge, this.retrier)) {
+                    Some(ending) => (Some(ending), !over),
+                    None => (peeked(response.body_mut(), this.judge, *this.peek_trailers, cx), false),
+                }
+            }
         };
         *this.permit = None;
         *this.settled = ending.is_some();
         let ending = ending?;
 
-        if ending.outcome == Outcome::Rejected
-            && let Some(latest) = this.latest.take()
-        {
-            // Our own refusal says nothing about the call: the caller gets what the peer answered (spec case R14).
-            *result = *latest;
-            return None;
-        }
         let attempt =
             Attempt { ending, committed: false, replayable: this.replayer.can_replay(), idempotent: *this.idempotent };
         let (decision, permit) = this.retrier.decide(now(), this.context.deadline, this.retries, &attempt);
         match decision {
             Decision::Again { after, .. } => {
                 *this.permit = permit;
+                if let (true, Ok(response)) = (unread, result) {
+                    let_go_of_body(response);
+                }
                 Some(after)
             }
             Decision::Done(stop) => {
                 note(&ending, stop);
+                if ending.outcome == Outcome::Rejected
+                    && let Some(latest) = this.latest.take()
+                {
+                    // Our own refusal says nothing about the call: the caller gets what the peer answered (spec case
+                    // R14).
+                    *result = *latest;
+                }
                 None
             }
         }
@@ -382,6 +397,24 @@ where
 /// How an attempt went, as far as the head of its response tells.
 type Attempted<R> = Result<Response<Peek<R>>, BoxError>;
 
+/// Judges an HTTP response whose status is no failure of the peer, but one that the policy repeats.
+fn by_status<R>(response: &Response<R>, judge: Judge, retrier: &Retrier) -> Option<Ending> {
+    if judge.is_grpc() {
+        return None;
+    }
+    let answer = Answer { http: Some(response.status().as_u16()), grpc: None };
+    let pushback = pushback::http(response.headers());
+    let ending = Ending { answer, pushback, ..Ending::new(Outcome::Success) };
+    retrier.repeats(&ending).then_some(ending)
+}
+
+/// Lets go of a body that nobody will read, and so of the stream or connection that it comes on, before the next
+/// attempt takes its place.
+fn let_go_of_body<R: Body>(response: &mut Response<Peek<R>>) {
+    response.headers_mut().remove(CONTENT_LENGTH);
+    *response.body_mut() = Peek::empty();
+}
+
 /// Judges a gRPC response whose trailers are already there, right behind the head.
 fn peeked<R>(body: &mut Peek<R>, judge: &Judge, allowed: bool, cx: &mut Context<'_>) -> Option<Ending>
 where
@@ -401,11 +434,14 @@ where
 
 /// Leaves in the call's record why there is no other attempt.
 fn note(ending: &Ending, stop: Stop) {
-    let Outcome::Failure(failure) = ending.outcome else { return };
-    context::record(|record| {
-        record.failure = Some(failure);
-        record.stop = Some(stop);
-    });
+    match ending.outcome {
+        Outcome::Failure(failure) => context::record(|record| {
+            record.failure = ending.answer.http.is_none().then_some(failure);
+            record.stop = Some(stop);
+        }),
+        Outcome::Rejected => context::record(|record| record.stop = Some(stop)),
+        Outcome::Success | Outcome::Cancelled => {}
+    }
 }
 
 /// Tells the peer which attempt this is, and how much time is left (A6; spec cases RT-01, RT-32).
@@ -415,9 +451,11 @@ fn stamp(head: &mut Parts, retries: &RetryState, deadline: Option<Instant>) {
     }
     // Absent on the first attempt; those that never reached an application do not count.
     if let Some(previous) = retries.previous_attempts() {
-        head.headers.insert("grpc-previous-rpc-attempts", HeaderValue::from(previous));
+        head.headers.insert(&PREVIOUS_ATTEMPTS, HeaderValue::from(previous));
     }
 }
+
+static PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
 /// A response that was handed to the caller: its end pays into the budget.
 #[derive(Debug)]

@@ -14,6 +14,7 @@ use pin_project_lite::pin_project;
 
 use crate::context;
 use crate::error::BoxError;
+use crate::layer::catch_panic::Panicked;
 use crate::outcome::Ending;
 use crate::outcome::Failure;
 use crate::outcome::Outcome;
@@ -35,6 +36,9 @@ pub trait Finish {
 
     /// Some of the body's data went by.
     fn data(&mut self, _bytes: usize) {}
+
+    /// The body broke off.
+    fn broken(&mut self, _error: &(dyn Error + 'static)) {}
 }
 
 /// How long a guard holds its permit.
@@ -81,7 +85,11 @@ impl<F: Finish> Watch<F> {
 
     /// Ends it with an error, before there was a response.
     pub(crate) fn fail(mut self, error: &(dyn Error + 'static)) {
-        let ending = self.judge.error(error);
+        let ending = match error.is::<Panicked>() {
+            // The judge knows no handlers: it would take this for a connection that died.
+            true => Ending::new(Outcome::Failure(Failure::Server)),
+            false => self.judge.error(error),
+        };
         self.finish(now(), &ending);
     }
 
@@ -173,6 +181,9 @@ impl<F: Finish> OnEnd for Watch<F> {
         match end {
             End::Dropped => self.dropped(),
             end => {
+                if let End::Error(error) = end {
+                    self.with(|finish| finish.broken(error));
+                }
                 let ending = self.known.take().map_or_else(|| self.judge.end(end), |known| *known);
                 self.finish(now(), &ending);
             }
@@ -197,8 +208,13 @@ pin_project! {
 }
 
 impl<Fut, F: Finish> Watched<Fut, F> {
-    pub(crate) fn new(inner: Fut, watch: Watch<F>) -> Self {
-        Self { inner, watch: Some(watch) }
+    /// Calls the service that is followed. Should it panic, that is a failure of its own.
+    pub(crate) fn new(watch: Watch<F>, call: impl FnOnce() -> Fut) -> Self {
+        let mut watch = Some(watch);
+        let unwinding = Unwinding(&mut watch);
+        let inner = call();
+        mem::forget(unwinding);
+        Self { inner, watch }
     }
 }
 

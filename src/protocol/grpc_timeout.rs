@@ -102,7 +102,10 @@ impl Encoded {
 
 impl From<Encoded> for HeaderValue {
     fn from(encoded: Encoded) -> Self {
-        Self::from_str(encoded.as_str()).expect("it is digits and a letter")
+        let mut value = Self::from_str(encoded.as_str()).expect("it is digits and a letter");
+        // It hardly comes twice: it shall not take a place in the table of header compression (RFC 7541, 7.1.3).
+        value.set_sensitive(true);
+        value
     }
 }
 

@@ -1,7 +1,5 @@
 //! Rules about headers that a proxy keeps, as functions of a header map.
 
-use std::net::IpAddr;
-
 use bytes::Bytes;
 use http::HeaderMap;
 use http::HeaderName;
@@ -45,9 +43,11 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Adds an address to `x-forwarded-for`, in one line, since many servers read only the first.
-///
-/// An IPv4 address in IPv6 form is written as IPv4.
-pub fn append_forwarded_for(headers: &mut HeaderMap, address: IpAddr) {
+pub fn append_forwarded_for(headers: &mut HeaderMap, address: &HeaderValue) {
+    if !headers.contains_key(&X_FORWARDED_FOR) {
+        headers.insert(&X_FORWARDED_FOR, address.clone());
+        return;
+    }
     let mut line = Vec::with_capacity(64);
     for value in headers.get_all(&X_FORWARDED_FOR) {
         if !value.is_empty() {
@@ -55,8 +55,8 @@ pub fn append_forwarded_for(headers: &mut HeaderMap, address: IpAddr) {
             line.extend_from_slice(b", ");
         }
     }
-    line.extend_from_slice(address.to_canonical().to_string().as_bytes());
-    let value = HeaderValue::from_maybe_shared(Bytes::from(line)).expect("it is made of header values and an address");
+    line.extend_from_slice(address.as_bytes());
+    let value = HeaderValue::from_maybe_shared(Bytes::from(line)).expect("it is made of header values");
     headers.insert(&X_FORWARDED_FOR, value);
 }
 

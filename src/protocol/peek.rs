@@ -27,8 +27,9 @@ pin_project! {
     where
         B: Body,
     {
+        // Nothing if it was let go.
         #[pin]
-        body: B,
+        body: Option<B>,
         kept: Kept<B::Data>,
     }
 }
@@ -59,12 +60,18 @@ enum Kept<D> {
 impl<B: Body> Peek<B> {
     /// Wraps a body. Does not poll it.
     pub fn new(body: B) -> Self {
-        Self { body, kept: Kept::Nothing }
+        Self { body: Some(body), kept: Kept::Nothing }
     }
 
-    /// Reads the body inside. A frame that was looked at is no longer in it.
-    pub fn body(&self) -> &B {
-        &self.body
+    /// Stands in for a body that was let go.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { body: None, kept: Kept::End }
+    }
+
+    /// Reads the body inside, if there is one. A frame that was looked at is no longer in it.
+    pub fn body(&self) -> Option<&B> {
+        self.body.as_ref()
     }
 }
 
@@ -76,8 +83,8 @@ where
     /// Looks at the next frame. Asked again, it gives the same answer until the frame is taken.
     pub fn peek(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Peeked<'_> {
         let mut this = self.project();
-        if matches!(this.kept, Kept::Nothing) {
-            *this.kept = match poll_substance(this.body.as_mut(), cx) {
+        if let (Kept::Nothing, Some(body)) = (&this.kept, this.body.as_mut().as_pin_mut()) {
+            *this.kept = match poll_substance(body, cx) {
                 Poll::Pending => Kept::Nothing,
                 Poll::Ready(None) => Kept::End,
                 Poll::Ready(Some(Ok(frame))) => Kept::Frame(frame),
@@ -104,7 +111,10 @@ where
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let this = self.project();
         match std::mem::replace(this.kept, Kept::Nothing) {
-            Kept::Nothing => this.body.poll_frame(cx).map_err(Into::into),
+            Kept::Nothing => match this.body.as_pin_mut() {
+                Some(body) => body.poll_frame(cx).map_err(Into::into),
+                None => Poll::Ready(None),
+            },
             Kept::Frame(frame) => Poll::Ready(Some(Ok(frame))),
             Kept::Error(error) => Poll::Ready(Some(Err(error))),
             Kept::End => {
@@ -117,7 +127,7 @@ where
 
     fn is_end_stream(&self) -> bool {
         match self.kept {
-            Kept::Nothing => self.body.is_end_stream(),
+            Kept::Nothing => self.body.as_ref().is_none_or(Body::is_end_stream),
             Kept::Frame(_) | Kept::Error(_) => false,
             Kept::End => true,
         }
@@ -125,10 +135,10 @@ where
 
     fn size_hint(&self) -> SizeHint {
         match &self.kept {
-            Kept::Nothing => self.body.size_hint(),
+            Kept::Nothing => self.rest(),
             Kept::Frame(frame) => {
                 let kept = frame.data_ref().map_or(0, |data| data.remaining() as u64);
-                let rest = self.body.size_hint();
+                let rest = self.rest();
                 let mut hint = SizeHint::new();
                 hint.set_lower(rest.lower().saturating_add(kept));
                 if let Some(upper) = rest.upper() {
@@ -138,6 +148,12 @@ where
             }
             Kept::Error(_) | Kept::End => SizeHint::with_exact(0),
         }
+    }
+}
+
+impl<B: Body> Peek<B> {
+    fn rest(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 

@@ -208,7 +208,9 @@ impl fmt::Display for Code {
 /// Reads the status out of a head or of trailers, or nothing if there is none. Of several, the last counts.
 #[must_use]
 pub fn find_status(headers: &HeaderMap) -> Option<Code> {
-    headers.get_all(&GRPC_STATUS).iter().next_back().map(|value| parse_status(value.as_bytes()))
+    // Heads and trailers are short: to look at each name costs less than to hash one.
+    let values = headers.iter().filter(|(name, _)| **name == GRPC_STATUS).map(|(_, value)| value);
+    values.last().map(|value| parse_status(value.as_bytes()))
 }
 
 /// Reads a `grpc-status`: digits only, leading zeros allowed. Whatever else it is, it is [`Code::Unknown`].

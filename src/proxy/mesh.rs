@@ -140,11 +140,8 @@ impl Cluster {
         };
         let balancer = Balancer::build(name.clone(), balancer, hearer.clone(), Rng::unseeded())?;
         let discovery = match &config.dns {
-            Some(dns) => Discovery::dns(dns.to_string().parse()?),
-            None => {
-                let endpoints = config.endpoints.iter().map(|endpoint| endpoint.to_string().parse());
-                Discovery::fixed(endpoints.collect::<Result<_, _>>()?)
-            }
+            Some(dns) => Discovery::dns(dns.clone()),
+            None => Discovery::fixed(config.endpoints.clone()),
         };
         let retrier = RetrierConfig {
             retry: RetryConfig::default(),

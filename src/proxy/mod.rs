@@ -9,9 +9,12 @@
 //! clusters and endpoints is shared.
 
 mod admin;
+mod check;
 pub mod command;
 pub mod demo;
 mod forward;
+mod inspect;
+mod inspected;
 mod log;
 mod mesh;
 pub mod routes;
@@ -83,7 +86,13 @@ pub async fn start(config: Config) -> Result<Running, BoxError> {
     let mut threads = Vec::with_capacity(workers);
     for number in 0..workers {
         let listening = sockets.iter_mut().map(Sockets::take).collect::<Result<Vec<_>, _>>()?;
-        threads.push(worker::start(number, listening, mesh.clone(), log.clone(), lifecycle.work())?);
+        threads.push(worker::start(
+            number,
+            listening,
+            mesh.clone(),
+            log.as_ref().map(Log::for_worker),
+            lifecycle.work(),
+        )?);
     }
     let (stop_admin, stopped) = oneshot::channel();
     let admin = match admin_socket {

@@ -1,5 +1,6 @@
 //! Worker threads: each has a runtime, listening sockets and upstream connections of its own.
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -8,6 +9,7 @@ use std::thread;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use http::StatusCode;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
@@ -28,6 +30,8 @@ use crate::lifecycle::Phase;
 use crate::lifecycle::Work;
 use crate::proxy::DRAIN;
 use crate::proxy::forward::Forwarder;
+use crate::proxy::forward::Peer;
+use crate::proxy::inspected::Inspected;
 use crate::proxy::log::Log;
 use crate::proxy::mesh::Mesh;
 
@@ -139,16 +143,35 @@ async fn serve(tcp: TcpStream, peer: SocketAddr, forwarder: Arc<Forwarder>, mut 
     let _ = tcp.set_nodelay(true);
     let (io, flusher) = coalesce(tcp);
     let server = server();
-    let connection =
-        server.serve_connection(TokioIo::new(io), service_fn(move |request| forwarder.clone().answer(peer, request)));
+    let peer = Arc::new(Peer::new(peer));
+    // Boxed once, here: hyper moves a call's future several times before it stays where it is, and it is large.
+    let answer = service_fn(|request| Box::pin(forwarder.clone().answer(peer.clone(), request)));
+    let connection = server.serve_connection(TokioIo::new(Inspected::new(io)), answer);
     let mut connection = pin!(flusher.turn(connection));
-    tokio::select! {
-        // However it ended, there is nobody left to tell.
-        _ = connection.as_mut() => return,
-        () = work.reached(Phase::Draining) => {}
+    let drained = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = work.reached(Phase::Draining) => None,
+    };
+    let ended = match drained {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().future().graceful_shutdown();
+            connection.await
+        }
+    };
+    // However it ended, there is nobody left to tell but the log.
+    if let Some(status) = ended.err().and_then(|error| refusal(&*error)) {
+        forwarder.unreadable(&peer, status);
     }
-    connection.as_mut().future().graceful_shutdown();
-    let _ = connection.await;
+}
+
+/// What hyper has answered to a request that it could not read.
+fn refusal(error: &(dyn Error + 'static)) -> Option<StatusCode> {
+    match error.downcast_ref::<hyper::Error>()? {
+        error if error.is_parse_too_large() => Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+        error if error.is_parse() => Some(StatusCode::BAD_REQUEST),
+        _ => None,
+    }
 }
 
 fn server() -> auto::Builder<TokioExecutor> {

@@ -94,12 +94,11 @@ fn of_te_only_trailers_is_kept() {
 
 #[test]
 fn addresses_are_appended_in_one_line() {
-    let cases: [(&[&'static str], &str, &str); 6] = [
+    let cases: [(&[&'static str], &'static str, &str); 5] = [
         (&[], "192.0.2.5", "192.0.2.5"),
         (&["203.0.113.1"], "192.0.2.5", "203.0.113.1, 192.0.2.5"),
         (&["203.0.113.1, 203.0.113.2", "203.0.113.3"], "192.0.2.5", "203.0.113.1, 203.0.113.2, 203.0.113.3, 192.0.2.5"),
         (&[""], "192.0.2.5", "192.0.2.5"),
-        (&[], "::ffff:192.0.2.5", "192.0.2.5"),
         (&["a"], "2001:db8::1", "a, 2001:db8::1"),
     ];
     for (before, address, after) in cases {
@@ -107,7 +106,7 @@ fn addresses_are_appended_in_one_line() {
         for value in before {
             headers.append("x-forwarded-for", HeaderValue::from_static(value));
         }
-        headers::append_forwarded_for(&mut headers, address.parse().expect("it is an address"));
+        headers::append_forwarded_for(&mut headers, &HeaderValue::from_static(address));
         let values: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
         assert_eq!(values, [after], "{before:?}");
     }
@@ -127,7 +126,7 @@ proptest! {
             }
         }
         let _ = headers::is_grpc(&headers);
-        headers::append_forwarded_for(&mut headers, [192, 0, 2, 1].into());
+        headers::append_forwarded_for(&mut headers, &HeaderValue::from_static("192.0.2.1"));
         prop_assert!(headers["x-forwarded-for"].as_bytes().ends_with(b"192.0.2.1"));
         headers::strip_hop_by_hop(&mut headers);
         for name in ["connection", "keep-alive", "upgrade", "transfer-encoding"] {
