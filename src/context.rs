@@ -98,11 +98,13 @@ impl Tried {
 
 /// The context of the call that is being polled on this thread; outside of calls, an empty one.
 #[must_use]
+#[inline]
 pub fn current() -> CallContext {
     CURRENT.get().unwrap_or_default()
 }
 
 /// Writes into the record of the call that is being polled on this thread. Outside of calls there is none to keep.
+#[inline]
 pub fn record(write: impl FnOnce(&mut Record)) {
     if let Some(mut context) = CURRENT.get() {
         write(&mut context.record);
@@ -119,6 +121,7 @@ impl CallContext {
     }
 
     /// Runs `f` in this context, and keeps what it wrote into the record, for this context and the one around it.
+    #[inline]
     pub fn enter<R>(&mut self, f: impl FnOnce() -> R) -> R {
         let _entered = self.entered();
         f()
@@ -148,12 +151,10 @@ pub(crate) struct Entered<'a> {
 impl Drop for Entered<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.inside.record = current().record;
+        let record = current().record;
+        self.inside.record = record;
         // Outside of calls nothing is kept: the next call on this thread has nothing to do with this one.
-        if let Some(around) = &mut self.around {
-            around.record = self.inside.record;
-        }
-        CURRENT.set(self.around);
+        CURRENT.set(self.around.map(|around| CallContext { record, ..around }));
     }
 }
 

@@ -46,8 +46,7 @@ fn moving(size: u32) -> Run {
     let mut run: Run = Box::new(move |calls| {
         for call in 0..calls {
             at += period / size;
-            window.record(at, call % 8 == 0);
-            black_box(window.totals(at));
+            black_box(window.record(at, call % 8 == 0));
         }
     });
     run(u64::from(size));
@@ -59,8 +58,7 @@ fn counting(size: u32) -> Run {
     let at = now();
     let mut run: Run = Box::new(move |calls| {
         for call in 0..calls {
-            window.record(at, call % 8 == 0);
-            black_box(window.totals(at));
+            black_box(window.record(at, call % 8 == 0));
         }
     });
     run(u64::from(size));

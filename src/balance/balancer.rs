@@ -261,6 +261,23 @@ impl Balancer {
     ///
     /// # Errors
     /// If no endpoint is usable, or the breakers of those that were drawn refuse.
+    ///
+    /// # Examples
+    /// ```
+    /// use mainstay::RejectionKind;
+    /// use mainstay::balance::{Balancer, BalancerConfig, Target};
+    /// use mainstay::time::now;
+    ///
+    /// # fn main() -> Result<(), mainstay::ConfigError> {
+    /// let orders = Balancer::new("orders", BalancerConfig::default())?;
+    /// assert_eq!(orders.choose(now()).unwrap_err().kind(), RejectionKind::NoEndpoint);
+    ///
+    /// orders.update(now(), &[Target { name: "10.0.0.1:80".into(), addresses: vec![([10, 0, 0, 1], 80).into()] }])?;
+    /// let endpoint = orders.choose(now()).expect("there is one");
+    /// assert_eq!((endpoint.name(), endpoint.in_flight()), ("10.0.0.1:80", 0));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn choose(&self, now: Instant) -> Result<Arc<Endpoint>, Rejection> {
         let Picked { endpoint, ticket } = self.pick(now, &Tried::default())?;
         if let (Some(breaker), Some(ticket)) = (endpoint.own_breaker(), ticket) {

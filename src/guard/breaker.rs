@@ -132,6 +132,7 @@ impl Breaker {
     }
 
     /// Asks for leave to call, without a permit: the caller will [`leave`](Self::leave).
+    #[inline]
     pub(crate) fn enter(&self, now: Instant) -> (Result<Ticket, Rejection>, Option<Transition>) {
         let (admission, transition) = lock(&self.0.policy).admit(now);
         let admission = admission.map_err(|retry_after| {
@@ -143,11 +144,13 @@ impl Breaker {
     }
 
     /// Tells how a call ended that was let in.
+    #[inline]
     pub(crate) fn leave(&self, now: Instant, ticket: Ticket, outcome: Outcome) -> Option<Transition> {
         let random = if outcome.is_failure() { self.0.rng.next() } else { 0 };
         lock(&self.0.policy).settle(now, ticket, outcome, random)
     }
 
+    #[inline]
     fn tell(&self, transition: Option<Transition>) {
         let Some(Transition { from, to }) = transition else { return };
         self.0.listener.hear(&Scope::new(&self.0.name), &Event::BreakerChanged { from, to });
@@ -157,6 +160,7 @@ impl Breaker {
 impl Admit for Breaker {
     type Permit = BreakerPermit;
 
+    #[inline]
     fn admit(&self, now: Instant) -> Result<BreakerPermit, Rejection> {
         let (admission, transition) = self.enter(now);
         // A permit before the observer is told: should that panic, the place of a probe is freed.
@@ -183,6 +187,7 @@ pub struct BreakerPermit {
 }
 
 impl Settle for BreakerPermit {
+    #[inline]
     fn settle(mut self, now: Instant, outcome: Outcome) {
         if let Some(ticket) = self.ticket.take() {
             let transition = self.breaker.leave(now, ticket, outcome);
@@ -192,6 +197,7 @@ impl Settle for BreakerPermit {
 }
 
 impl Drop for BreakerPermit {
+    #[inline]
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             let transition = self.breaker.leave(now(), ticket, Outcome::Cancelled);

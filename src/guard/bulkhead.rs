@@ -87,6 +87,7 @@ impl Bulkhead {
 impl Admit for Bulkhead {
     type Permit = BulkheadPermit;
 
+    #[inline]
     fn admit(&self, _now: Instant) -> Result<BulkheadPermit, Rejection> {
         let limit = self.limit();
         // Nothing else is read or written under the count, so no order between memory locations is needed.
@@ -118,10 +119,12 @@ impl fmt::Debug for Bulkhead {
 pub struct BulkheadPermit(Bulkhead);
 
 impl Settle for BulkheadPermit {
+    #[inline]
     fn settle(self, _now: Instant, _outcome: Outcome) {}
 }
 
 impl Drop for BulkheadPermit {
+    #[inline]
     fn drop(&mut self) {
         self.0.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }

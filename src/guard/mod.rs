@@ -64,10 +64,12 @@ impl Listener {
         Self(Some(observer))
     }
 
+    #[inline]
     pub(crate) fn is_deaf(&self) -> bool {
         self.0.is_none()
     }
 
+    #[inline]
     pub(crate) fn hear(&self, scope: &Scope<'_>, event: &Event<'_>) {
         if let Some(observer) = &self.0 {
             observer.on_event(scope, event);

@@ -153,6 +153,7 @@ impl Retrier {
     /// Decides what follows an attempt that ended.
     ///
     /// `permit` is the place of the retry that just ended, if it was one; a new retry gets a new place.
+    #[inline]
     pub fn decide(
         &self,
         now: Instant,
@@ -183,6 +184,7 @@ impl Retrier {
     }
 
     /// Hears how a call ended whose response was handed on before that was known.
+    #[inline]
     pub(crate) fn committed(&self, now: Instant, attempt: u32, outcome: Outcome) {
         match outcome {
             Outcome::Success => self.deposit(now),
@@ -191,6 +193,7 @@ impl Retrier {
         }
     }
 
+    #[inline]
     fn deposit(&self, now: Instant) {
         if let Some(budget) = &self.shared.budget {
             lock(budget).deposit(now);
@@ -210,6 +213,7 @@ impl Retrier {
         }
     }
 
+    #[inline]
     fn tell(&self, outcome: Outcome, attempt: u32, decision: Decision) {
         if self.shared.listener.is_deaf() {
             return;

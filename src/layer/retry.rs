@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderName;
@@ -195,11 +196,11 @@ where
         let template = head.clone();
         let (body, replayer) = Replay::new(body, self.layer.buffer);
 
-        let mut context = CallContext { attempt: 1, record: Record::default(), ..context::current() };
+        let mut context =
+            CallContext { attempt: 1, record: Record { attempts: 1, ..Record::default() }, ..context::current() };
         // This one was polled ready; a clone waits to be, should there be another attempt.
         let service = self.inner.clone();
         let entered = context.entered();
-        context::record(|record| record.attempts += 1);
         let attempt = self.inner.call(Request::from_parts(head, body));
         drop(entered);
         RetryFuture {
@@ -235,7 +236,7 @@ pin_project! {
         retries: RetryState,
         permit: Option<RetryPermit>,
         // Boxed, since most calls have no second attempt and all would carry its room.
-        latest: Option<Box<Result<Response<Peek<R>>, BoxError>>>,
+        latest: Option<Box<Attempted<R>>>,
         #[pin]
         state: State<F>,
     }
@@ -285,13 +286,18 @@ where
             let mut this = self.as_mut().project();
             match this.state.as_mut().project() {
                 StateProjection::Calling { attempt } => {
-                    let result = ready!(attempt.poll(cx)).map_err(Into::into);
+                    let mut result = match ready!(attempt.poll(cx)) {
+                        Ok(response) => Ok(response.map(Peek::new)),
+                        Err(error) => Err(error.into()),
+                    };
                     this.state.set(State::Finished);
-                    match self.as_mut().ended(cx, result) {
-                        Next::Return(result) => return Poll::Ready(self.commit(result)),
-                        Next::Wait(sleep) => self.as_mut().project().state.set(State::Waiting { sleep }),
-                        Next::Ready => self.as_mut().project().state.set(State::Readying),
-                    }
+                    let Some(after) = self.as_mut().ended(cx, &mut result) else {
+                        return Poll::Ready(self.commit(result));
+                    };
+                    let mut this = self.as_mut().project();
+                    *this.latest = Some(Box::new(result));
+                    let next = if after.is_zero() { State::Readying } else { State::Waiting { sleep: sleep(after) } };
+                    this.state.set(next);
                 }
                 StateProjection::Waiting { sleep } => {
                     ready!(sleep.poll(cx));
@@ -314,26 +320,24 @@ where
         }
     }
 
-    /// Judges an attempt that has a head or an error, and decides what follows.
-    fn ended(self: Pin<&mut Self>, cx: &mut Context<'_>, result: Result<Response<R>, BoxError>) -> Next<R> {
+    /// Judges an attempt that has a head or an error, and decides what follows: another one after a while, or nothing
+    /// if the result is for the caller. An earlier result takes its place if that tells the caller more.
+    fn ended(self: Pin<&mut Self>, cx: &mut Context<'_>, result: &mut Attempted<R>) -> Option<Duration> {
         let this = self.project();
-        let mut judge = *this.judge;
-        let mut result = result.map(|response| response.map(Peek::new));
-        let (ending, unread) = match &mut result {
-            Err(error) => (Some(judge.error(&**error)), false),
+        let (ending, unread) = match result {
+            Err(error) => (Some(this.judge.error(&**error)), false),
             Ok(response) => {
                 let over = response.body().is_end_stream();
-                let head = judge.head(response.status(), response.headers(), over);
-                match head.or_else(|| by_status(response, judge, this.retrier)) {
+                let head = this.judge.head(response.status(), response.headers(), over);
+                match head.or_else(|| by_status(response, *this.judge, this.retrier)) {
                     Some(ending) => (Some(ending), !over),
-                    None => (peeked(response.body_mut(), &judge, *this.peek_trailers, cx), false),
+                    None => (peeked(response.body_mut(), this.judge, *this.peek_trailers, cx), false),
                 }
             }
         };
-        *this.judge = judge;
         *this.permit = None;
         *this.settled = ending.is_some();
-        let Some(ending) = ending else { return Next::Return(result) };
+        let ending = ending?;
 
         let attempt =
             Attempt { ending, committed: false, replayable: this.replayer.can_replay(), idempotent: *this.idempotent };
@@ -341,18 +345,21 @@ where
         match decision {
             Decision::Again { after, .. } => {
                 *this.permit = permit;
-                let result = if unread { result.map(without_body) } else { result };
-                *this.latest = Some(Box::new(result));
-                if after.is_zero() { Next::Ready } else { Next::Wait(sleep(after)) }
+                if let (true, Ok(response)) = (unread, result) {
+                    let_go_of_body(response);
+                }
+                Some(after)
             }
             Decision::Done(stop) => {
                 note(&ending, stop);
-                match this.latest.take() {
+                if ending.outcome == Outcome::Rejected
+                    && let Some(latest) = this.latest.take()
+                {
                     // Our own refusal says nothing about the call: the caller gets what the peer answered (spec case
                     // R14).
-                    Some(latest) if ending.outcome == Outcome::Rejected => Next::Return(*latest),
-                    _ => Next::Return(result),
+                    *result = *latest;
                 }
+                None
             }
         }
     }
@@ -366,15 +373,15 @@ where
         }
         let mut context = context::current();
         context.attempt = this.retries.attempts();
+        context.record.attempts += 1;
         let entered = context.entered();
-        context::record(|record| record.attempts += 1);
         let attempt = this.service.call(Request::from_parts(head, body));
         drop(entered);
         this.state.set(State::Calling { attempt });
     }
 
     /// Hands the response to the caller. From here on nothing is repeated.
-    fn commit(self: Pin<&mut Self>, result: Result<Response<Peek<R>>, BoxError>) -> <Self as Future>::Output {
+    fn commit(self: Pin<&mut Self>, result: Attempted<R>) -> <Self as Future>::Output {
         let this = self.project();
         this.replayer.commit();
         *this.latest = None;
@@ -383,15 +390,12 @@ where
             return Ok(response.map(Tracked::untracked));
         }
         let committed = Committed { retrier: this.retrier.clone(), attempt: this.retries.attempts() };
-        Ok(Watch::new(committed, *this.judge, Hold::End, None).follow(response))
+        Ok(Watch::new(committed, *this.judge, Hold::End, None).follow_open(response))
     }
 }
 
-enum Next<R: Body> {
-    Return(Result<Response<Peek<R>>, BoxError>),
-    Wait(Sleep),
-    Ready,
-}
+/// How an attempt went, as far as the head of its response tells.
+type Attempted<R> = Result<Response<Peek<R>>, BoxError>;
 
 /// Judges an HTTP response whose status is no failure of the peer, but one that the policy repeats.
 fn by_status<R>(response: &Response<R>, judge: Judge, retrier: &Retrier) -> Option<Ending> {
@@ -406,9 +410,9 @@ fn by_status<R>(response: &Response<R>, judge: Judge, retrier: &Retrier) -> Opti
 
 /// Lets go of a body that nobody will read, and so of the stream or connection that it comes on, before the next
 /// attempt takes its place.
-fn without_body<R: Body>(mut response: Response<Peek<R>>) -> Response<Peek<R>> {
+fn let_go_of_body<R: Body>(response: &mut Response<Peek<R>>) {
     response.headers_mut().remove(CONTENT_LENGTH);
-    response.map(|_| Peek::empty())
+    *response.body_mut() = Peek::empty();
 }
 
 /// Judges a gRPC response whose trailers are already there, right behind the head.

@@ -56,8 +56,8 @@ pub enum Hold {
 pub struct Watch<F: Finish> {
     finish: Option<F>,
     judge: Judge,
-    /// What the head said, if it said all there is to say.
-    known: Option<Ending>,
+    /// What the head said, if it said all there is to say though a body follows. Boxed, since only failures do.
+    known: Option<Box<Ending>>,
     hold: Hold,
     /// A drop from here on is the peer's fault: the caller gave up because it had to.
     overdue: Option<Instant>,
@@ -67,6 +67,7 @@ pub struct Watch<F: Finish> {
 
 impl<F: Finish> Watch<F> {
     /// Starts to follow an attempt. Callers who give up later than `patience` count as timeouts.
+    #[inline]
     pub(crate) fn new(finish: F, judge: Judge, hold: Hold, patience: Option<Instant>) -> Self {
         let context = context::current();
         let overdue_after_head = earliest(context.deadline, patience);
@@ -75,6 +76,7 @@ impl<F: Finish> Watch<F> {
     }
 
     /// Changes what waits for the end, if it still does.
+    #[inline]
     pub(crate) fn with(&mut self, change: impl FnOnce(&mut F)) {
         if let Some(finish) = &mut self.finish {
             change(finish);
@@ -91,7 +93,19 @@ impl<F: Finish> Watch<F> {
         self.finish(now(), &ending);
     }
 
+    /// Goes on to follow the body of a response whose head was judged and left its end open.
+    pub(crate) fn follow_open<B>(mut self, response: Response<B>) -> Response<Tracked<B, Self>>
+    where
+        B: Body,
+        B::Error: Into<BoxError>,
+    {
+        self.with(Finish::head);
+        self.overdue = self.overdue_after_head;
+        response.map(|body| Tracked::new(body, self))
+    }
+
     /// Goes on to follow the body of the response.
+    #[cfg(feature = "client")]
     pub(crate) fn follow<B>(self, response: Response<B>) -> Response<Tracked<B, Self>>
     where
         B: Body,
@@ -101,31 +115,34 @@ impl<F: Finish> Watch<F> {
     }
 
     /// Judges the head of the response. False if there is nothing more to wait for.
+    #[inline]
     fn goes_on<B: Body>(&mut self, response: &Response<B>) -> bool {
         let over = response.body().is_end_stream();
-        self.known = self.judge.head(response.status(), response.headers(), over);
+        let known = self.judge.head(response.status(), response.headers(), over);
         self.with(Finish::head);
         self.overdue = self.overdue_after_head;
         if !over && self.hold == Hold::End {
+            self.known = known.map(Box::new);
             return true;
         }
-        let ending = self.known.unwrap_or_else(|| Ending::new(Outcome::Success));
-        self.finish(now(), &ending);
+        self.finish(now(), &known.unwrap_or_else(|| Ending::new(Outcome::Success)));
         false
     }
 
+    #[inline]
     fn finish(&mut self, now: Instant, ending: &Ending) {
         if let Some(finish) = self.finish.take() {
             finish.finish(now, ending);
         }
     }
 
+    #[inline]
     fn dropped(&mut self) {
         if self.finish.is_none() {
             return;
         }
         let now = now();
-        if let Some(known) = self.known {
+        if let Some(known) = self.known.take() {
             return self.finish(now, &known);
         }
         let overdue = self.overdue.is_some_and(|overdue| now >= overdue);
@@ -136,6 +153,7 @@ impl<F: Finish> Watch<F> {
 
 /// Hands the watch on to the body of the response, if there is something to wait for in it. Most of what it takes is
 /// done where the watch lies: it is large, and a response without a body needs no copy of it.
+#[inline]
 fn follow<F, B>(watch: &mut Option<Watch<F>>, response: Response<B>) -> Response<Tracked<B, Watch<F>>>
 where
     F: Finish,
@@ -166,7 +184,7 @@ impl<F: Finish> OnEnd for Watch<F> {
                 if let End::Error(error) = end {
                     self.with(|finish| finish.broken(error));
                 }
-                let ending = self.known.unwrap_or_else(|| self.judge.end(end));
+                let ending = self.known.take().map_or_else(|| self.judge.end(end), |known| *known);
                 self.finish(now(), &ending);
             }
         }

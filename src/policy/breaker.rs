@@ -154,6 +154,7 @@ impl Breaker {
     ///
     /// A refusal says how long it is until asking again may help: [`Duration::MAX`] if it is forced open, when only a
     /// reset does. The change of state, if the time for one had come, is returned in both cases.
+    #[inline]
     pub fn admit(&mut self, now: Instant) -> (Result<Ticket, Duration>, Option<Transition>) {
         let transition = self.wake(now);
         let admitted = match self.state {
@@ -166,6 +167,7 @@ impl Breaker {
     }
 
     /// Counts how a call ended. `random` spreads the open time, should this be the end that opens the breaker.
+    #[inline]
     pub fn settle(&mut self, now: Instant, ticket: Ticket, outcome: Outcome, random: u64) -> Option<Transition> {
         if ticket.era != self.era {
             self.late_results += u64::from(says_something(outcome));
@@ -249,6 +251,7 @@ impl Breaker {
     }
 
     /// Makes the changes of state that time brings about.
+    #[inline]
     fn wake(&mut self, now: Instant) -> Option<Transition> {
         match self.state {
             State::Open { since, length } if now.saturating_duration_since(since) >= length => {
@@ -312,9 +315,9 @@ impl Breaker {
         }
     }
 
+    #[inline]
     fn count(&mut self, now: Instant, failed: bool, random: u64) -> Option<Transition> {
-        self.window.record(now, failed);
-        let totals = self.window.totals(now);
+        let totals = self.window.record(now, failed);
         let by_rate = self
             .config
             .failure_rate

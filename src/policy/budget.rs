@@ -90,6 +90,7 @@ impl Budget {
     }
 
     /// Pays in for a call that succeeded.
+    #[inline]
     pub fn deposit(&mut self, now: Instant) {
         self.expire(now);
         self.add(now, self.deposit);
@@ -118,12 +119,14 @@ impl Budget {
         self.reserve.saturating_add(self.sum)
     }
 
+    #[inline]
     fn add(&mut self, now: Instant, amount: i64) {
         self.ticks.start(now);
         self.slots[self.current] = self.slots[self.current].saturating_add(amount);
         self.sum = self.sum.saturating_add(amount);
     }
 
+    #[inline]
     fn expire(&mut self, now: Instant) {
         let steps = self.ticks.advance(now);
         if steps >= SLOTS as u64 {

@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::ConfigError;
+use crate::outcome::Answer;
 use crate::outcome::Ending;
 use crate::outcome::Failure;
 use crate::outcome::Outcome;
@@ -234,6 +235,11 @@ impl Conditions {
     /// Tells whether an attempt ended in one of these ways.
     #[must_use]
     pub fn matches(&self, ending: &Ending) -> bool {
+        // Most answers are like this, and no word is about one.
+        let plain = matches!(ending.answer, Answer { http: Some(200..=399), grpc: None | Some(0) });
+        if plain && ending.outcome == Outcome::Success && self.statuses.is_empty() {
+            return false;
+        }
         self.iter().any(|condition| condition.matches(ending))
     }
 

@@ -110,6 +110,7 @@ impl RetryState {
     /// Decides about the attempt that ended at `now`, and counts the next one if there is to be one.
     ///
     /// The budget is not asked here: whoever gets [`Decision::Again`] asks it, unless the retry is transparent.
+    #[inline]
     pub fn decide(
         &mut self,
         config: &RetryConfig,

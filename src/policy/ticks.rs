@@ -22,6 +22,7 @@ impl Ticks {
     }
 
     /// Begins the first tick, if none has begun.
+    #[inline]
     pub(super) fn start(&mut self, now: Instant) {
         if self.start.is_none() {
             self.begin(Some(now));
@@ -29,6 +30,7 @@ impl Ticks {
     }
 
     /// Moves to the tick that `now` is in, and tells how many ticks that is further on. None before the first.
+    #[inline]
     pub(super) fn advance(&mut self, now: Instant) -> u64 {
         // All that most calls have to ask.
         if self.end.is_some_and(|end| now < end) {

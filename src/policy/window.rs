@@ -94,8 +94,9 @@ impl Window {
         Ok(Self { samples, totals: Totals::default() })
     }
 
-    /// Adds a call that ended at `now`.
-    pub fn record(&mut self, now: Instant, failed: bool) {
+    /// Adds a call that ended at `now`, and tells the counts with it.
+    #[inline]
+    pub fn record(&mut self, now: Instant, failed: bool) -> Totals {
         self.expire(now);
         match &mut self.samples {
             Samples::Time { ticks, buckets, current } => {
@@ -113,10 +114,12 @@ impl Window {
             }
         }
         self.totals.add(failed);
+        self.totals
     }
 
     /// The counts as of `now`.
     #[must_use]
+    #[inline]
     pub fn totals(&mut self, now: Instant) -> Totals {
         self.expire(now);
         self.totals
@@ -131,6 +134,7 @@ impl Window {
         }
     }
 
+    #[inline]
     fn expire(&mut self, now: Instant) {
         let Samples::Time { ticks, buckets, current } = &mut self.samples else { return };
         let steps = ticks.advance(now);
@@ -151,10 +155,12 @@ impl Window {
 impl Totals {
     /// The share of calls that failed, from 0.0 to 1.0; 0.0 if there were none.
     #[must_use]
+    #[inline]
     pub fn failure_rate(self) -> f64 {
         if self.calls == 0 { 0.0 } else { self.failures as f64 / self.calls as f64 }
     }
 
+    #[inline]
     fn add(&mut self, failed: bool) {
         self.calls += 1;
         self.failures += u64::from(failed);
