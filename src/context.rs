@@ -59,7 +59,7 @@ pub struct Record {
 /// The identities of the endpoints that a call has tried, as many as fit.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Tried {
-    ids: [u64; Self::CAPACITY],
+    ids: [u32; Self::CAPACITY],
     len: u8,
 }
 
@@ -68,7 +68,7 @@ impl Tried {
     const CAPACITY: usize = 4;
 
     /// Adds an endpoint; when there is no room, the oldest is forgotten.
-    pub fn push(&mut self, id: u64) {
+    pub fn push(&mut self, id: u32) {
         if usize::from(self.len) == Self::CAPACITY {
             self.ids.rotate_left(1);
             self.len -= 1;
@@ -79,13 +79,13 @@ impl Tried {
 
     /// Tells whether an endpoint was tried.
     #[must_use]
-    pub fn contains(&self, id: u64) -> bool {
+    pub fn contains(&self, id: u32) -> bool {
         self.ids[..usize::from(self.len)].contains(&id)
     }
 
     /// The endpoint that was tried last.
     #[must_use]
-    pub fn last(&self) -> Option<u64> {
+    pub fn last(&self) -> Option<u32> {
         self.ids[..usize::from(self.len)].last().copied()
     }
 

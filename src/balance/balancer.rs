@@ -90,7 +90,7 @@ struct Inner {
 struct Members {
     by_name: HashMap<Arc<str>, Arc<Endpoint>>,
     order: Vec<Arc<Endpoint>>,
-    next_id: u64,
+    next_id: u32,
     version: u64,
 }
 
@@ -174,7 +174,7 @@ impl Balancer {
 
     /// The endpoint with this identity, if it is still there.
     #[cfg(feature = "proxy")]
-    pub(crate) fn endpoint(&self, id: u64) -> Option<Arc<Endpoint>> {
+    pub(crate) fn endpoint(&self, id: u32) -> Option<Arc<Endpoint>> {
         let snapshot = self.0.snapshot.load();
         let at = snapshot.by_id.binary_search_by_key(&id, |endpoint| endpoint.id()).ok()?;
         Some(snapshot.by_id[at].clone())
@@ -223,7 +223,7 @@ impl Balancer {
         Ok(())
     }
 
-    fn admit_endpoint(&self, next_id: &mut u64, target: &Target) -> Result<Arc<Endpoint>, ConfigError> {
+    fn admit_endpoint(&self, next_id: &mut u32, target: &Target) -> Result<Arc<Endpoint>, ConfigError> {
         let inner = &self.0;
         let breaker = inner.config.breaker.map(|config| {
             // Deaf: its changes are told here, with the name of the target beside the endpoint's.

@@ -70,7 +70,7 @@ pub(crate) struct Connections<B> {
 #[derive(Debug)]
 struct Slots<B> {
     version: u64,
-    by_endpoint: Vec<(u64, Arc<Slot<B>>)>,
+    by_endpoint: Vec<(u32, Arc<Slot<B>>)>,
 }
 
 /// The connections of one worker to one endpoint.

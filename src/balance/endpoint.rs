@@ -28,7 +28,7 @@ use crate::time::Instant;
 
 /// One place that a target can be called at: health, load and latency, one value for all workers.
 pub struct Endpoint {
-    id: u64,
+    id: u32,
     name: Arc<str>,
     addresses: ArcSwap<Vec<SocketAddr>>,
     breaker: Option<Breaker>,
@@ -62,7 +62,7 @@ struct Reconnect {
 
 impl Endpoint {
     pub(crate) fn new(
-        id: u64,
+        id: u32,
         name: Arc<str>,
         addresses: Vec<SocketAddr>,
         breaker: Option<Breaker>,
@@ -130,7 +130,7 @@ impl Endpoint {
         lock(&self.reconnect).error.clone()
     }
 
-    pub(crate) fn id(&self) -> u64 {
+    pub(crate) fn id(&self) -> u32 {
         self.id
     }
 

@@ -130,7 +130,7 @@ where
     let judge = Auto.judge(request.method(), request.uri(), request.headers());
     let endpoint = picked.endpoint.clone();
     let slot = connections.slot(&balancer, &endpoint);
-    let mut watch = Watch::new(Visit::new(&balancer, picked, started), judge, Hold::End, None);
+    let mut watch = Watch::new(Visit::new(&balancer, picked, started), judge, Hold::End);
     let request = address(request, connections.config().protocol, authority.as_ref(), &endpoint);
     match slot.send(&balancer, &endpoint, connections.config(), request).await {
         Ok((response, loan)) => {

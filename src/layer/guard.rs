@@ -152,18 +152,25 @@ where
         };
         let judge = self.layer.classify.judge(request.method(), request.uri(), request.headers());
         let patience = self.layer.cancelled_after.and_then(|after| started.checked_add(after));
-        let watch = Watch::new(Held(permit), judge, self.layer.hold, patience);
+        let watch = Watch::new(Held { permit, patience }, judge, self.layer.hold);
         GuardFuture { state: State::Calling { inner: Watched::new(watch, || self.inner.call(request)) } }
     }
 }
 
 /// A permit that waits for the end of its call.
 #[derive(Debug)]
-pub struct Held<P>(P);
+pub struct Held<P> {
+    permit: P,
+    patience: Option<Instant>,
+}
 
 impl<P: Settle> Finish for Held<P> {
+    fn patience(&self) -> Option<Instant> {
+        self.patience
+    }
+
     fn finish(self, now: Instant, ending: &Ending) {
-        self.0.settle(now, ending.outcome);
+        self.permit.settle(now, ending.outcome);
     }
 }
 

@@ -59,7 +59,9 @@ use crate::time::now;
 /// # Cancel safety
 /// A dropped future or body ends its call as cancelled, or as a timeout if the deadline has passed.
 #[derive(Clone)]
-pub struct ObserveLayer {
+pub struct ObserveLayer(Arc<Inner>);
+
+struct Inner {
     name: Arc<str>,
     listener: Listener,
     whole: bool,
@@ -79,11 +81,11 @@ impl ObserveLayer {
     }
 
     pub(crate) fn heard(name: Arc<str>, listener: Listener, whole: bool) -> Self {
-        Self { name, listener, whole }
+        Self(Arc::new(Inner { name, listener, whole }))
     }
 
     fn span(&self) -> Span {
-        match self.whole {
+        match self.0.whole {
             true => Span::Call,
             false => Span::Attempt { number: context::current().attempt.max(1) },
         }
@@ -92,7 +94,7 @@ impl ObserveLayer {
 
 impl fmt::Debug for ObserveLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ObserveLayer").field("name", &self.name).field("whole", &self.whole).finish_non_exhaustive()
+        f.debug_struct("ObserveLayer").field("name", &self.0.name).field("whole", &self.0.whole).finish_non_exhaustive()
     }
 }
 
@@ -129,9 +131,9 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (started, span) = (now(), self.layer.span());
         let told = Told { layer: self.layer.clone(), span, started };
-        told.layer.listener.hear(&Scope::new(&told.layer.name), &Event::Started { span });
+        told.layer.0.listener.hear(&Scope::new(&told.layer.0.name), &Event::Started { span });
         let judge = Auto.judge(request.method(), request.uri(), request.headers());
-        let watch = Watch::new(told, judge, Hold::End, None);
+        let watch = Watch::new(told, judge, Hold::End);
         Watched::new(watch, || self.inner.call(request))
     }
 }
@@ -148,6 +150,6 @@ impl Finish for Told {
     fn finish(self, now: Instant, ending: &Ending) {
         let latency = now.saturating_duration_since(self.started);
         let event = Event::Ended { span: self.span, outcome: ending.outcome, answer: ending.answer, latency };
-        self.layer.listener.hear(&Scope::new(&self.layer.name), &event);
+        self.layer.0.listener.hear(&Scope::new(&self.layer.0.name), &event);
     }
 }

@@ -390,7 +390,7 @@ where
             return Ok(response.map(Tracked::untracked));
         }
         let committed = Committed { retrier: this.retrier.clone(), attempt: this.retries.attempts() };
-        Ok(Watch::new(committed, *this.judge, Hold::End, None).follow_open(response))
+        Ok(Watch::new(committed, *this.judge, Hold::End).follow_open(response))
     }
 }
 

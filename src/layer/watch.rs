@@ -31,6 +31,11 @@ pub trait Finish {
     /// Is told how it ended. Fires exactly once.
     fn finish(self, now: Instant, ending: &Ending);
 
+    /// From when on a caller who gives up had to: as if the deadline had passed.
+    fn patience(&self) -> Option<Instant> {
+        None
+    }
+
     /// The head of the response is there.
     fn head(&mut self) {}
 
@@ -61,18 +66,24 @@ pub struct Watch<F: Finish> {
     hold: Hold,
     /// A drop from here on is the peer's fault: the caller gave up because it had to.
     overdue: Option<Instant>,
-    /// The same once the head is there, which is all that an attempt's timeout waits for.
-    overdue_after_head: Option<Instant>,
 }
 
 impl<F: Finish> Watch<F> {
-    /// Starts to follow an attempt. Callers who give up later than `patience` count as timeouts.
+    /// Starts to follow an attempt.
     #[inline]
-    pub(crate) fn new(finish: F, judge: Judge, hold: Hold, patience: Option<Instant>) -> Self {
+    pub(crate) fn new(finish: F, judge: Judge, hold: Hold) -> Self {
         let context = context::current();
-        let overdue_after_head = earliest(context.deadline, patience);
-        let overdue = earliest(overdue_after_head, context.attempt_deadline);
-        Self { finish: Some(finish), judge, known: None, hold, overdue, overdue_after_head }
+        let overdue = earliest(earliest(context.deadline, context.attempt_deadline), finish.patience());
+        Self { finish: Some(finish), judge, known: None, hold, overdue }
+    }
+
+    /// Notes that the head is there, which is all that an attempt's timeout waits for.
+    #[inline]
+    fn answered(&mut self) {
+        if let Some(finish) = &mut self.finish {
+            finish.head();
+            self.overdue = earliest(context::current().deadline, finish.patience());
+        }
     }
 
     /// Changes what waits for the end, if it still does.
@@ -99,8 +110,7 @@ impl<F: Finish> Watch<F> {
         B: Body,
         B::Error: Into<BoxError>,
     {
-        self.with(Finish::head);
-        self.overdue = self.overdue_after_head;
+        self.answered();
         response.map(|body| Tracked::new(body, self))
     }
 
@@ -119,8 +129,7 @@ impl<F: Finish> Watch<F> {
     fn goes_on<B: Body>(&mut self, response: &Response<B>) -> bool {
         let over = response.body().is_end_stream();
         let known = self.judge.head(response.status(), response.headers(), over);
-        self.with(Finish::head);
-        self.overdue = self.overdue_after_head;
+        self.answered();
         if !over && self.hold == Hold::End {
             self.known = known.map(Box::new);
             return true;

@@ -52,9 +52,21 @@ pub enum Peeked<'a> {
 #[derive(Debug)]
 enum Kept<D> {
     Nothing,
-    Frame(Frame<D>),
+    Data(D),
+    // Boxed, since every answer has room for them and few come this early.
+    Trailers(Box<HeaderMap>),
     Error(BoxError),
     End,
+}
+
+impl<D> Kept<D> {
+    fn frame(frame: Frame<D>) -> Self {
+        match frame.into_data() {
+            Ok(data) => Self::Data(data),
+            // A frame that is neither is of a kind that is not known yet; it says nothing about the end.
+            Err(frame) => frame.into_trailers().map_or(Self::Nothing, |trailers| Self::Trailers(Box::new(trailers))),
+        }
+    }
 }
 
 impl<B: Body> Peek<B> {
@@ -87,7 +99,7 @@ where
             *this.kept = match poll_substance(body, cx) {
                 Poll::Pending => Kept::Nothing,
                 Poll::Ready(None) => Kept::End,
-                Poll::Ready(Some(Ok(frame))) => Kept::Frame(frame),
+                Poll::Ready(Some(Ok(frame))) => Kept::frame(frame),
                 Poll::Ready(Some(Err(error))) => Kept::Error(error.into()),
             };
         }
@@ -95,7 +107,8 @@ where
             Kept::Nothing => Peeked::Pending,
             Kept::End => Peeked::End,
             Kept::Error(error) => Peeked::Error(&**error),
-            Kept::Frame(frame) => frame.trailers_ref().map_or(Peeked::Data, Peeked::Trailers),
+            Kept::Data(_) => Peeked::Data,
+            Kept::Trailers(trailers) => Peeked::Trailers(trailers),
         }
     }
 }
@@ -115,7 +128,8 @@ where
                 Some(body) => body.poll_frame(cx).map_err(Into::into),
                 None => Poll::Ready(None),
             },
-            Kept::Frame(frame) => Poll::Ready(Some(Ok(frame))),
+            Kept::Data(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
+            Kept::Trailers(trailers) => Poll::Ready(Some(Ok(Frame::trailers(*trailers)))),
             Kept::Error(error) => Poll::Ready(Some(Err(error))),
             Kept::End => {
                 // It has ended for good: a body need not answer a poll after its end.
@@ -128,7 +142,7 @@ where
     fn is_end_stream(&self) -> bool {
         match self.kept {
             Kept::Nothing => self.body.as_ref().is_none_or(Body::is_end_stream),
-            Kept::Frame(_) | Kept::Error(_) => false,
+            Kept::Data(_) | Kept::Trailers(_) | Kept::Error(_) => false,
             Kept::End => true,
         }
     }
@@ -136,8 +150,8 @@ where
     fn size_hint(&self) -> SizeHint {
         match &self.kept {
             Kept::Nothing => self.rest(),
-            Kept::Frame(frame) => {
-                let kept = frame.data_ref().map_or(0, |data| data.remaining() as u64);
+            Kept::Data(data) => {
+                let kept = data.remaining() as u64;
                 let rest = self.rest();
                 let mut hint = SizeHint::new();
                 hint.set_lower(rest.lower().saturating_add(kept));
@@ -146,7 +160,7 @@ where
                 }
                 hint
             }
-            Kept::Error(_) | Kept::End => SizeHint::with_exact(0),
+            Kept::Trailers(_) | Kept::Error(_) | Kept::End => SizeHint::with_exact(0),
         }
     }
 }

@@ -119,7 +119,7 @@ impl Forwarder {
         let judge = Auto.judge(&head.method, &head.uri, &head.headers);
         let logged = Logged::new(&self, peer, &head, route);
         let received = logged.received();
-        let mut watch = Watch::new(logged, judge, Hold::End, None);
+        let mut watch = Watch::new(logged, judge, Hold::End);
 
         let grpc = judge.is_grpc();
         let Some(route) = route else {
