@@ -65,12 +65,20 @@ pub fn encode(timeout: Duration) -> Option<Encoded> {
     }
     let nanos = timeout.as_nanos();
     for (unit, length) in UNITS {
-        let count = nanos.div_ceil(length);
-        if count <= MAX_COUNT {
-            return Some(Encoded::new(count, unit));
+        match u32::try_from(units(nanos, length)) {
+            Ok(count) if count <= MAX_COUNT => return Some(Encoded::new(count, unit)),
+            _ => {}
         }
     }
     Some(Encoded::new(MAX_COUNT, b'H'))
+}
+
+/// Divides, rounded up. Up to 584 years in 64 bits, which takes a twentieth of what 128 take.
+fn units(nanos: u128, length: u64) -> u128 {
+    match u64::try_from(nanos) {
+        Ok(nanos) => nanos.div_ceil(length).into(),
+        Err(_) => nanos.div_ceil(length.into()),
+    }
 }
 
 /// A `grpc-timeout` ready to be sent, kept on the stack.
@@ -81,7 +89,7 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    fn new(mut count: u128, unit: u8) -> Self {
+    fn new(mut count: u32, unit: u8) -> Self {
         let mut bytes = [b'0'; MAX_DIGITS + 1];
         bytes[MAX_DIGITS] = unit;
         let mut start = MAX_DIGITS;
@@ -124,10 +132,10 @@ impl fmt::Display for Malformed {
 impl Error for Malformed {}
 
 const MAX_DIGITS: usize = 8;
-const MAX_COUNT: u128 = 99_999_999;
+const MAX_COUNT: u32 = 99_999_999;
 
 /// Units and their nanoseconds, the finest first.
-const UNITS: [(u8, u128); 6] = [
+const UNITS: [(u8, u64); 6] = [
     (b'n', 1),
     (b'u', 1_000),
     (b'm', 1_000_000),
