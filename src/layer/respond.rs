@@ -55,7 +55,7 @@ use crate::protocol::status::encode_message;
 /// | transport: protocol error | 502 | INTERNAL, or by the code of the reset |
 /// | transport: anything else | 503 | UNAVAILABLE, or by the code of the reset |
 /// | a panic ([`CatchPanicLayer`](crate::layer::CatchPanicLayer)) | 500 | INTERNAL |
-/// | any other error | 500 | UNKNOWN |
+/// | any other error, whose text is kept from the caller | 500 | UNKNOWN |
 ///
 /// # Examples
 /// ```
@@ -252,11 +252,13 @@ impl Answer {
         if error.is::<Panicked>() {
             return Self { http: StatusCode::INTERNAL_SERVER_ERROR, grpc: Code::Internal, message, retry_after: None };
         }
-        let (http, grpc) = match TransportError::find(error) {
-            Some(transport) => broken(transport),
-            None => (StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown),
-        };
-        Self { http, grpc, message, retry_after: None }
+        if let Some(transport) = TransportError::find(error) {
+            let (http, grpc) = broken(transport);
+            return Self { http, grpc, message, retry_after: None };
+        }
+        // Whatever it is, its text was not written for callers.
+        let message = "internal error".to_owned();
+        Self { http: StatusCode::INTERNAL_SERVER_ERROR, grpc: Code::Unknown, message, retry_after: None }
     }
 
     fn write_grpc(&self, headers: &mut HeaderMap) {

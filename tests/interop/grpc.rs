@@ -99,7 +99,7 @@ fn direct_every_check_holds_without_a_proxy() {
 #[test]
 fn direct_a_killed_upstream_costs_calls_without_a_proxy() {
     let Some(python) = Python::find() else { return };
-    let seen = load_with_a_kill(&python, &mut Upstream::greeter("a", 5), None);
+    let seen = load_with_a_kill(&python, &mut Upstream::greeter("a", 5), None, "8");
     assert!(!failed(&seen).is_empty(), "the load never noticed the kill, so it proves nothing: {seen}");
 }
 
@@ -173,7 +173,7 @@ fn a_killed_upstream_of_three_costs_no_call() {
     let Some(python) = Python::find() else { return };
     let mut upstreams = ["a", "b", "c"].map(|name| Upstream::greeter(name, 5));
     let proxy = Proxy::start(&document(&upstreams.each_ref(), &[]));
-    let seen = load_with_a_kill(&python, &mut upstreams[1], Some(&proxy));
+    let seen = load_with_a_kill(&python, &mut upstreams[1], Some(&proxy), "8");
     assert_eq!(failed(&seen), &[] as &[Value]);
     assert_eq!(seen["calls"], 3000);
     let served = |name: &str| seen["served"][name].as_u64().unwrap_or(0);
@@ -181,9 +181,21 @@ fn a_killed_upstream_of_three_costs_no_call() {
     assert!(served("a") > served("b") && served("c") > served("b"), "the others took over: {seen}");
 }
 
-fn load_with_a_kill(python: &Python, upstream: &mut Upstream, proxy: Option<&Proxy>) -> Value {
+// The limits of `examples/proxy.yaml`: three callers can have no more than three calls at the one that dies.
+#[test]
+fn with_three_retries_at_once_a_killed_upstream_costs_three_callers_no_call() {
+    let Some(python) = Python::find() else { return };
+    let mut upstreams = ["a", "b", "c"].map(|name| Upstream::greeter(name, 5));
+    let document = document(&upstreams.each_ref(), &[]).replace("max_retries: 64", "max_retries: 3");
+    let proxy = Proxy::start(&document.replace("per_try_timeout: 5s", "per_try_timeout: 500ms"));
+    let seen = load_with_a_kill(&python, &mut upstreams[1], Some(&proxy), "3");
+    assert_eq!(failed(&seen), &[] as &[Value]);
+    assert_eq!(seen["calls"], 3000);
+}
+
+fn load_with_a_kill(python: &Python, upstream: &mut Upstream, proxy: Option<&Proxy>, callers: &str) -> Value {
     let target = proxy.map_or(&upstream.address, |proxy| &proxy.address);
-    let mut client = python.start(target, &["load", "3000", "8"]);
+    let mut client = python.start(target, &["load", "3000", callers]);
     client.wait_for("that it is under way", |line| (line == "done 1000").then_some(()));
     upstream.process.kill();
     seen(client)

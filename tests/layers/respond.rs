@@ -41,7 +41,8 @@ fn errors() -> Vec<(&'static str, MakeError)> {
         ("reset: cancel", || transport(Failure::Reset).with_reset(8).into()),
         ("reset: calm", || transport(Failure::Reset).with_reset(11).into()),
         ("reset: internal", || transport(Failure::Protocol).with_reset(2).into()),
-        ("any other", || "secret % of ours\n".into()),
+        ("odd text", || TransportError::new(Failure::Reset, Reach::Processed, "100 %\n").into()),
+        ("any other", || "secret of ours".into()),
     ]
 }
 
@@ -78,7 +79,8 @@ async fn errors_become_answers_as_the_table_says() {
         reset: cancel: http 503 wait -; grpc 1 wait -: remote reset: the peer is gone
         reset: calm: http 503 wait -; grpc 8 wait -: remote reset: the peer is gone
         reset: internal: http 502 wait -; grpc 13 wait -: protocol error: the peer is gone
-        any other: http 500 wait -; grpc 2 wait -: secret %25 of ours%0A
+        odd text: http 503 wait -; grpc 14 wait -: connection termination: 100 %25%0A
+        any other: http 500 wait -; grpc 2 wait -: internal error
     "#]]
     .assert_eq(&table);
 }
