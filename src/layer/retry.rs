@@ -26,6 +26,7 @@ use crate::context;
 use crate::context::CallContext;
 use crate::context::Record;
 use crate::error::BoxError;
+use crate::error::RejectionKind::NoEndpoint;
 use crate::event::Stop;
 use crate::guard::Retrier;
 use crate::guard::RetryPermit;
@@ -344,6 +345,7 @@ where
         let (decision, permit) = this.retrier.decide(now(), this.context.deadline, this.retries, &attempt);
         match decision {
             Decision::Again { after, .. } => {
+                note(&ending, None);
                 *this.permit = permit;
                 if let (true, Ok(response)) = (unread, result) {
                     let_go_of_body(response);
@@ -351,13 +353,15 @@ where
                 Some(after)
             }
             Decision::Done(stop) => {
-                note(&ending, stop);
+                note(&ending, Some(stop));
                 if ending.outcome == Outcome::Rejected
                     && let Some(latest) = this.latest.take()
                 {
                     // Our own refusal says nothing about the call: the caller gets what the peer answered (spec case
                     // R14).
                     *result = *latest;
+                    // That nobody else is there to be asked says less than what the one that was asked failed with.
+                    context::record(|record| record.rejected = record.rejected.filter(|kind| *kind != NoEndpoint));
                 }
                 None
             }
@@ -432,14 +436,14 @@ where
     }
 }
 
-/// Leaves in the call's record why there is no other attempt.
-fn note(ending: &Ending, stop: Stop) {
+/// Leaves in the call's record how an attempt failed, and why there is no other one, if there is none.
+fn note(ending: &Ending, stop: Option<Stop>) {
     match ending.outcome {
         Outcome::Failure(failure) => context::record(|record| {
             record.failure = ending.answer.http.is_none().then_some(failure);
-            record.stop = Some(stop);
+            record.stop = stop;
         }),
-        Outcome::Rejected => context::record(|record| record.stop = Some(stop)),
+        Outcome::Rejected => context::record(|record| record.stop = stop),
         Outcome::Success | Outcome::Cancelled => {}
     }
 }
