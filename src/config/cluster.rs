@@ -5,6 +5,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::policy::BudgetConfig;
+use crate::policy::OutlierConfig;
+
 use super::Breaker;
 use super::HostPort;
 use super::duration;
@@ -136,7 +139,8 @@ impl Default for Cluster {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { ratio: 0.2, min_per_second: 10 }
+        let BudgetConfig { ratio, min_per_second, .. } = BudgetConfig::default();
+        Self { ratio, min_per_second }
     }
 }
 
@@ -148,12 +152,13 @@ impl Default for Limits {
 
 impl Default for Outlier {
     fn default() -> Self {
+        let policy = OutlierConfig::default();
         Self {
-            consecutive_failures: 5,
-            interval: Duration::from_secs(10),
-            base_ejection_time: Duration::from_secs(30),
-            max_ejection_time: Duration::from_secs(300),
-            max_ejection_percent: 10,
+            consecutive_failures: policy.consecutive_failures,
+            interval: policy.interval,
+            base_ejection_time: policy.base_ejection_time,
+            max_ejection_time: policy.max_ejection_time,
+            max_ejection_percent: policy.max_ejection_percent,
         }
     }
 }

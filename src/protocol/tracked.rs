@@ -39,6 +39,9 @@ pin_project! {
         #[pin]
         body: B,
         on_end: Option<T>,
+        // What the body inside said when it was last looked at. Wrappers around this one ask for it after each frame;
+        // a body of h2 takes a lock to answer. If it has ended since, the next poll says so.
+        over: bool,
     }
 
     impl<B, T> PinnedDrop for Tracked<B, T>
@@ -56,16 +59,18 @@ pin_project! {
 impl<B: Body, T: OnEnd> Tracked<B, T> {
     /// Watches `body`. One that is over already is reported at once.
     pub fn new(body: B, on_end: T) -> Self {
-        if body.is_end_stream() {
+        let over = body.is_end_stream();
+        if over {
             on_end.on_end(End::Eos(None));
-            return Self { body, on_end: None };
+            return Self { body, on_end: None, over };
         }
-        Self { body, on_end: Some(on_end) }
+        Self { body, on_end: Some(on_end), over }
     }
 
     /// Wraps `body` without watching it: its end is known or of no interest.
     pub fn untracked(body: B) -> Self {
-        Self { body, on_end: None }
+        let over = body.is_end_stream();
+        Self { body, on_end: None, over }
     }
 }
 
@@ -92,7 +97,9 @@ where
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let mut this = self.project();
-        let next = ready!(this.body.as_mut().poll_frame(cx)).map(|frame| frame.map_err(Into::into));
+        let polled = this.body.as_mut().poll_frame(cx);
+        *this.over = this.body.is_end_stream();
+        let next = ready!(polled).map(|frame| frame.map_err(Into::into));
         if let (Some(on_end), Some(Ok(frame))) = (this.on_end.as_mut(), &next)
             && let Some(data) = frame.data_ref()
         {
@@ -103,7 +110,7 @@ where
             Some(Err(error)) => End::Error(&**error),
             Some(Ok(frame)) => match frame.trailers_ref() {
                 Some(trailers) => End::Eos(Some(trailers)),
-                None if this.body.is_end_stream() => End::Eos(None),
+                None if *this.over => End::Eos(None),
                 None => return Poll::Ready(next),
             },
         };
@@ -114,7 +121,7 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.over
     }
 
     fn size_hint(&self) -> SizeHint {
