@@ -14,7 +14,8 @@ pub static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-fo
 /// `application/grpc-web` is another protocol.
 #[must_use]
 pub fn is_grpc(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return false };
+    // Every layer asks this of every call: among the few headers of a call, looking at each costs less than hashing.
+    let Some((_, value)) = headers.iter().find(|(name, _)| **name == header::CONTENT_TYPE) else { return false };
     let Some((start, rest)) = value.as_bytes().split_at_checked(GRPC.len()) else { return false };
     start.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';'))
 }
