@@ -1,9 +1,6 @@
 //! From ready to drained: what a process says of itself, and how it ends.
 
-use std::time::Duration;
-
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 /// What a process says of itself.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
@@ -20,7 +17,7 @@ pub enum Phase {
     Stopped,
 }
 
-/// The phase of this process, and who is still at work. A clone is the same one.
+/// The phase of this process. A clone is the same one.
 ///
 /// # Examples
 /// ```
@@ -38,7 +35,7 @@ pub struct Lifecycle {
     phase: watch::Sender<Phase>,
 }
 
-/// Somebody at work, whom a drain waits for until it is dropped.
+/// The phase as those at work see it.
 #[derive(Clone, Debug)]
 pub struct Work {
     phase: watch::Receiver<Phase>,
@@ -75,15 +72,10 @@ impl Lifecycle {
         });
     }
 
-    /// Joins those at work.
+    /// Makes a view for somebody at work.
     #[must_use]
     pub fn work(&self) -> Work {
         Work { phase: self.phase.subscribe() }
-    }
-
-    /// Waits until nobody is at work, but no longer than `patience`. True if nobody is.
-    pub async fn finished(&self, patience: Duration) -> bool {
-        timeout(patience, self.phase.closed()).await.is_ok()
     }
 }
 
